@@ -1,0 +1,1 @@
+"""Attacks: one attack, one file."""

@@ -1,0 +1,1 @@
+"""Pre-aggregation: wrappers that mix or clip the rows before any rule."""

@@ -1,0 +1,1 @@
+"""Federated algorithms: what is sent, how it is trained and merged."""

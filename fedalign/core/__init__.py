@@ -1,1 +1,1 @@
-"""What everything stands on: contracts, vectors, seeds, digests, the log, the threat model, errors."""
+"""What everything stands on: contracts, vectors, seeds, digests, log, threat model, errors."""

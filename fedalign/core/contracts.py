@@ -264,9 +264,13 @@ class Defense(Protocol):
 
     needs: of root_update, evaluate, mask: the round prepares only these.
     linear: the result is a combination of rows (`coefficients` is given).
+    test: what a wrapper may repeat on a few coordinates. always: the coefficients look at no row;
+    threshold: each client passes or fails; selection: some clients are taken; weighted: clients
+    get weights, those accepted alone get the same ones; none: no such test, or it has memory.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    test: ClassVar[Literal["none", "always", "threshold", "selection", "weighted"]] = "none"
     space: Space = "update"
     family: Family = "other"
     linear: bool = True
@@ -275,7 +279,7 @@ class Defense(Protocol):
         """The fewest clients this rule accepts with that many Byzantine ones."""
         return 1
 
-    def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate: ...  # noqa: B008
+    def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate: ...
 
 
 def require(rule: Defense, clients: int, byzantine: int, name: str | None = None) -> None:

@@ -47,7 +47,8 @@ class ToleranceError(ConfigError):
             f"lower byzantine_count to {allows} or " if allows is not None and allows >= 0 else ""
         )
         super().__init__(
-            f"{defense} with f={byzantine} needs at least {needs} clients, got {clients}: {cure}raise clients."
+            f"{defense} with f={byzantine} needs at least {needs} clients, got {clients}: "
+            f"{cure}raise clients."
         )
         self.defense, self.clients, self.byzantine, self.needs = defense, clients, byzantine, needs
 

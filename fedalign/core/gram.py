@@ -11,19 +11,45 @@ from torch import Tensor
 
 from fedalign.core.vectors import chunks
 
+_COLUMNS = 16_384
+_CLONE_FLOOR = 2.0**-9  # see _join_clones
+_CANCELS = 2.0**-7  # distance² / (norm² + norm²) below which float32 products need an origin
+
 
 def gram(*blocks: Tensor, origin: Tensor | None = None) -> Tensor:
     """Inner products of all rows of all blocks, each minus `origin` (d,).
 
-    blocks: each (k, d) or (d,). Returns (n, n) float64, n the number of stacked rows. A common
-    origin (a row, the last aggregate) keeps float32 cancellation harmless for distances.
+    blocks: each (k, d) or (d,). Returns (n, n) float64, n the number of stacked rows, symmetric.
+    Float32 rows are multiplied in float32 and chunks added in float64; where that overflows (a
+    row at 1e30), in float64 throughout. Float64 rows are multiplied and added in a fixed order
+    without BLAS. Equal rows have equal inner products to the last bit: distance exactly 0.
     """
-    rows = torch.cat([block.reshape(-1, block.shape[-1]) for block in blocks])
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-    for span in chunks(rows.shape[1], 16_384):
-        part = rows[:, span] if origin is None else rows[:, span] - origin[span]
-        total += (part @ part.T).double()
-    return total
+    rows = [block.reshape(-1, block.shape[-1]) for block in blocks]
+    if any(block.dtype == torch.float64 for block in rows):
+        return _accumulate(rows, origin, _ordered_products)
+    total = _accumulate(rows, origin, _products)
+    if not bool(torch.isfinite(total).all()):
+        total = _accumulate(rows, origin, _double_products)
+    total = (total + total.T) / 2
+    return _join_clones(total, rows)
+
+
+def centred_gram(updates: Tensor) -> Tensor:
+    """`gram` about an origin near the rows, for what only depends on their differences.
+
+    The origin is 0 unless most pairs are much closer to each other than to 0; then it is the row
+    whose median distance to the others is smallest, which a minority cannot drag away.
+    """
+    products = gram(updates)
+    if len(updates) < 2 or updates.dtype == torch.float64:
+        return products
+    squared = squared_distances(products)
+    sizes = products.diagonal()
+    pairs = torch.triu_indices(len(updates), len(updates), offset=1, device=updates.device)
+    closeness = squared[pairs[0], pairs[1]] / (sizes[pairs[0]] + sizes[pairs[1]])
+    if not bool(closeness.median() < _CANCELS):
+        return products
+    return gram(updates, origin=updates[int(squared.median(dim=1).values.argmin())])
 
 
 def squared_distances(gram: Tensor) -> Tensor:
@@ -31,3 +57,55 @@ def squared_distances(gram: Tensor) -> Tensor:
     squares = gram.diagonal()
     distances = (squares[:, None] + squares[None, :] - 2 * gram).clamp_(min=0)
     return distances.fill_diagonal_(0)
+
+
+def _accumulate(rows: list[Tensor], origin: Tensor | None, multiply) -> Tensor:
+    n, columns = sum(len(block) for block in rows), rows[0].shape[1]
+    total = torch.zeros(n, n, dtype=torch.float64, device=rows[0].device)
+    for span in chunks(columns, _COLUMNS):
+        part = rows[0][:, span] if len(rows) == 1 else torch.cat([block[:, span] for block in rows])
+        total += multiply(part if origin is None else part - origin[span])
+    return total
+
+
+def _products(part: Tensor) -> Tensor:
+    return part @ part.T
+
+
+def _double_products(part: Tensor) -> Tensor:
+    part = part.double()
+    return part @ part.T
+
+
+def _ordered_products(part: Tensor) -> Tensor:
+    """Elementwise products, summed by folding halves: the same bits on every machine."""
+    part = part.double()
+    result = torch.empty(len(part), len(part), dtype=torch.float64, device=part.device)
+    for i, row in enumerate(part):
+        products = part[i:] * row
+        while (width := products.shape[1]) > 1:
+            half = width // 2
+            products[:, :half] += products[:, width - half :]
+            products = products[:, : width - half]
+        result[i, i:] = result[i:, i] = products[:, 0]
+    return result
+
+
+def _join_clones(total: Tensor, rows: list[Tensor]) -> Tensor:
+    """Give rows that are equal the inner products of the first of them.
+
+    Float32 sums of K = 16384 products err by at most K 2^-24 |x||y| = 2^-10 |x||y|, so the
+    computed squared distance of equal rows is below 2 · 2^-10 (|x|² + |y|²): no clone is missed.
+    Candidates are then compared value by value, so near rows are never merged.
+    """
+    sizes = total.diagonal()
+    near = squared_distances(total) <= _CLONE_FLOOR * (sizes[:, None] + sizes[None, :])
+    if int(near.sum()) == len(total):  # only the diagonal
+        return total
+    vectors = [row for block in rows for row in block]
+    original = list(range(len(vectors)))
+    for i, j in near.tril(-1).nonzero().tolist():
+        if original[i] == i and original[j] == j and torch.equal(vectors[i], vectors[j]):
+            original[i] = j
+    index = torch.tensor(original, device=total.device)
+    return total[index][:, index]

@@ -31,7 +31,7 @@ class Log:
                 os.truncate(path, length)
             for _, self.head in read(path):
                 pass
-        self._file = open(path, "a", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self.length = path.stat().st_size
 
     def append(self, event: str, **body: Any) -> None:
@@ -52,7 +52,7 @@ class Log:
 
 
 def read(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Yield (event, hash) line by line; raise IntegrityError at the first line that does not link."""
+    """Yield (event, hash) per line; raise IntegrityError at the first line that does not link."""
     head = GENESIS
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):

@@ -69,18 +69,47 @@ def chunks(columns: int, size: int = CHUNK) -> Iterator[slice]:
 
 
 def combine(coefficients: Tensor, rows: Tensor) -> Tensor:
-    """Linear combination sum_i c_i x_i, row by row in order, accumulated in float64.
+    """Linear combination sum_i c_i x_i, accumulated in float64.
 
-    coefficients: (n,) or (k, n). rows: (n, d). Rows with coefficient 0 are not read, so a
-    rejected row cannot leak into the sum. Returns (d,) or (k, d) in the dtype of `rows`.
+    coefficients: (n,) or (k, n). rows: (n, d). Rows with coefficient 0 (in all k lines) are not
+    read, so a rejected row cannot leak into the sum. Returns (d,) or (k, d) in the dtype of
+    `rows`. Float64 rows are added one by one in order, without BLAS.
     """
-    if coefficients.dim() == 2:
-        return torch.stack([combine(line, rows) for line in coefficients])
-    used = [(i, c) for i, c in enumerate(coefficients.tolist()) if c != 0.0]
-    result = torch.empty(rows.shape[1], dtype=rows.dtype, device=rows.device)
-    for span in chunks(rows.shape[1]):
-        total = torch.zeros(span.stop - span.start, dtype=torch.float64, device=rows.device)
-        for i, c in used:
-            total.add_(rows[i, span], alpha=c)
-        result[span] = total
-    return result
+    lines = coefficients.to(device=rows.device, dtype=torch.float64).reshape(-1, len(rows))
+    read = (lines != 0).any(dim=0).nonzero()[:, 0].tolist()
+    result = torch.zeros(len(lines), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    if read:
+        add = _combine_in_order if rows.dtype == torch.float64 else _combine_by_chunk
+        add(lines[:, read], rows, read, result)
+    return result if coefficients.dim() == 2 else result[0]
+
+
+def _combine_by_chunk(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:
+    """Widen a chunk of the rows that are read, multiply, narrow."""
+    size = min(rows.shape[1], max(1024, min(16_384, 2**21 // len(read))))
+    wide = torch.empty(len(read), size, dtype=torch.float64, device=rows.device)
+    runs = _runs(read)
+    for span in chunks(rows.shape[1], size):
+        part = wide[:, : span.stop - span.start]
+        for slot, first, count in runs:
+            part[slot : slot + count].copy_(rows[first : first + count, span])
+        result[:, span] = lines @ part
+
+
+def _combine_in_order(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:
+    for line, total in zip(lines.tolist(), result, strict=True):
+        for span in chunks(rows.shape[1]):
+            for c, i in zip(line, read, strict=True):
+                if c != 0.0:
+                    total[span].add_(rows[i, span], alpha=c)
+
+
+def _runs(indices: list[int]) -> list[tuple[int, int, int]]:
+    """Ascending indices -> (slot, first, count) of each run of consecutive ones."""
+    runs: list[tuple[int, int, int]] = []
+    for slot, i in enumerate(indices):
+        if runs and sum(runs[-1][1:]) == i:
+            runs[-1] = (runs[-1][0], runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((slot, i, 1))
+    return runs

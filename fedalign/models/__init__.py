@@ -1,0 +1,1 @@
+"""Models as recipes: `build(input_shape, classes)` gives a fresh torch module."""

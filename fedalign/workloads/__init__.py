@@ -1,0 +1,1 @@
+"""Workloads: data, model, loss and metrics behind one contract."""

@@ -1,0 +1,1 @@
+"""Runtimes: where client work happens. Same tasks, same rows, whichever runtime."""

@@ -1,0 +1,82 @@
+"""ARC: clip the longest updates to the next shorter one, as many as f asks for, then a rule.
+
+Paper: Allouah et al., "Adaptive Gradient Clipping for Robust Federated Learning", ICLR 2025
+(arXiv 2405.14432), Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from defenses._checks import check_count
+from fedalign.core.contracts import Aggregate, Context, Defense, require
+from fedalign.core.moments import moments
+from fedalign.core.threat import Family, Space
+
+
+@dataclass(frozen=True)
+class ARC(Defense):
+    """`rule` after the floor(2 f (n - f) / n) longest updates are cut to the next length. f < n/2.
+
+    rule: any rule. byzantine_count: f >= 0; None takes the context's. Lengths are those of
+    updates. Coefficients are handed back in terms of the original rows.
+    Memory of the rule lives under "rule".
+    """
+
+    rule: Defense
+    byzantine_count: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("ARC", self.byzantine_count)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return self.rule.needs
+
+    @property
+    def space(self) -> Space:
+        return self.rule.space
+
+    @property
+    def family(self) -> Family:
+        return self.rule.family
+
+    @property
+    def linear(self) -> bool:
+        return self.rule.linear
+
+    def minimum(self, byzantine_count: int) -> int:
+        return max(2 * byzantine_count + 1, self.rule.minimum(byzantine_count))
+
+    def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
+        n, f = len(updates), context.byzantine(self.byzantine_count)
+        require(self, n, f)
+        factors = _factors(updates, clipped=2 * f * (n - f) // n)
+        inside = replace(context.inner("rule"), byzantine_count=f)
+        result = self.rule(_scaled(updates, factors), inside)
+        coefficients = result.coefficients
+        return replace(
+            result,
+            memory={"rule": result.memory} if result.memory else {},
+            coefficients=None if coefficients is None else coefficients.to(factors) * factors,
+        )
+
+
+def _factors(updates: Tensor, clipped: int) -> Tensor:
+    """(n,) at most 1: what the `clipped` longest rows are multiplied with."""
+    lengths = moments(updates)[0].sqrt()
+    order = lengths.sort(stable=True).indices
+    threshold = lengths[order[len(order) - clipped - 1]]
+    return torch.where(lengths > threshold, threshold / lengths, 1.0)
+
+
+def _scaled(updates: Tensor, factors: Tensor) -> Tensor:
+    if bool((factors == 1).all()):
+        return updates
+    scaled = updates.clone()
+    for i in (factors != 1).nonzero()[:, 0].tolist():
+        scaled[i] = (updates[i].double() * factors[i]).to(updates.dtype)
+    return scaled

@@ -1,0 +1,219 @@
+"""One cell of a study: build a federation from a config, play its rounds, fill its folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+
+from experiments.build import build
+from experiments.run_folder import RunFolder
+from fedalign.core.contracts import (
+    DataAttack,
+    Defense,
+    Runtime,
+    State,
+    UpdateAttack,
+    Work,
+    require,
+)
+from fedalign.core.digest import of_tensor
+from fedalign.core.errors import ConfigError
+from fedalign.core.seeds import Seeds
+from fedalign.federation.round import Federation, Outcome, Schedule, global_round
+from fedalign.federation.runtimes.client_work import ClientWork, Site
+from fedalign.federation.sampling import Sampling, choose_attackers
+from fedalign.workloads.classification import Classification, Holdings
+
+Config = Mapping[str, Any]
+
+
+def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
+    """Run a cell to its end in `folder`, from its last checkpoint if there is one."""
+    files = RunFolder(folder, config, environment)
+    parts = federation(config)
+    try:
+        state = files.restore(parts.runtime)
+        if state is None:
+            state = State(0, parts.workload.initial())
+            _begin(files, config, parts)
+        saved = monotonic()
+        while state.round < config["rounds"]:
+            state, outcome, metrics = global_round(parts, state)
+            files.log.append("round", **_record(parts, state, outcome, metrics))
+            last = state.round == config["rounds"]
+            if config["keep"] == "all" or (config["keep"] == "last" and last):
+                files.keep(state.round, _inputs(outcome))
+            if not last and monotonic() - saved > config["checkpoint_s"]:
+                files.save(state, parts.runtime)
+                saved = monotonic()
+    finally:
+        parts.runtime.close()
+    files.log.append("end", secret=parts.secret.hex(), model=of_tensor(state.model))
+    files.finish(state.model, parts.workload.layout)
+
+
+def federation(config: Config) -> Federation:
+    """All objects of a run."""
+    seeds = Seeds(config["seed"])
+    work = client_work(config)
+    return Federation(
+        workload=work.workload,
+        algorithm=work.algorithm,
+        runtime=_runtime(config, work),
+        sampling=sampling(config),
+        attack=build(config["attack"]),
+        defense=build(config["defense"]),
+        seeds=seeds,
+        secret=seeds.key("server_secret"),
+        work=Work(config["local_epochs"], config["local_steps"]),
+        schedule=Schedule(config["attack_start"], config["attack_rounds"]),
+    )
+
+
+def client_work(config: Config, device: str | None = None) -> ClientWork:
+    """Workload and algorithm; also what a worker process builds for its device."""
+    torch.set_num_threads(config["threads"])
+    seeds, attack = Seeds(config["seed"]), build(config["attack"])
+    holdings = Holdings(
+        build(config["partition"]),
+        config["clients"],
+        sampling(config).attackers,
+        attack if isinstance(attack, DataAttack) else None,
+    )
+    workload = Classification(
+        build(config["data"]).load(),
+        holdings,
+        build(config["model"]),
+        build(config["workload"]),
+        seeds,
+        config["batching"],
+        device or config["device"],
+        config["precision"],
+    )
+    return ClientWork(workload, build(config["algorithm"]), seeds, config["failure_rate"])
+
+
+def sampling(config: Config) -> Sampling:
+    """Who attacks, and who takes part."""
+    rng = Seeds(config["seed"]).at("attackers")
+    attackers = choose_attackers(config["clients"], config["byzantine_fraction"], rng)
+    return Sampling(config["clients"], config["participation"], attackers)
+
+
+def validate(config: Config) -> dict[str, Any]:
+    """Everything that can be refused before training, refused; returns facts for the report."""
+    who, rule = sampling(config), build(config["defense"])
+    attack = build(config["attack"])
+    if not isinstance(attack, UpdateAttack | DataAttack):
+        raise ConfigError(f"{config['attack']['_target_']} is no attack.")
+    require(rule, who.size, _assumed(rule, who))
+    if config["device"] == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
+    if config["device"] not in ("cpu", "cuda"):
+        raise ConfigError(f"device must be cpu or cuda, got {config['device']!r}.")
+    for key in ("local_epochs", "local_steps"):
+        if config[key] is not None and config[key] < 1:
+            raise ConfigError(f"{key} must be 1 or more, got {config[key]}.")
+    return {"space": rule.space, "family": rule.family, "byzantine": len(who.attackers)}
+
+
+def holdings(config: Config) -> list[list[int]]:
+    """Samples per class of every client: what the partition figure shows."""
+    splits = build(config["data"]).load()
+    labels = splits.clients.labels.numpy()
+    parts = build(config["partition"])(
+        labels, config["clients"], Seeds(config["seed"]).at("partition")
+    )
+    return [[int((labels[p] == c).sum()) for c in range(splits.clients.classes)] for p in parts]
+
+
+def _assumed(rule: Defense, who: Sampling) -> int:
+    own = getattr(rule, "byzantine_count", None)
+    return who.byzantine_count if own is None else own
+
+
+def _runtime(config: Config, work: ClientWork) -> Runtime:
+    site = Site(
+        work,
+        partial(client_work, dict(config)),
+        config["block"],
+        _devices(config["device"]),
+        config["threads"],
+    )
+    return build(config["runtime"], site=site)
+
+
+def _devices(kind: str) -> list[str]:
+    if kind == "cuda":
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [kind]
+
+
+def _begin(files: RunFolder, config: Config, parts: Federation) -> None:
+    files.log.append(
+        "begin",
+        config=dict(config),
+        secret_sha256=hashlib.sha256(parts.secret).hexdigest(),
+        attackers=list(parts.sampling.attackers),
+        data=parts.workload.source,
+        parameters=parts.workload.layout.size,
+        model=of_tensor(parts.workload.initial()),
+    )
+
+
+def _record(
+    parts: Federation, state: State, outcome: Outcome, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """What the log says of a round."""
+    updates, aggregate = outcome.updates, outcome.aggregate
+    lying = torch.isin(updates.clients, torch.tensor(parts.sampling.attackers, dtype=torch.int64))
+    coefficients = aggregate.coefficients
+    weight = float("nan")
+    if coefficients is not None and float(coefficients.sum()) != 0:
+        weight = float(coefficients[lying].sum() / coefficients.sum())
+    dropped = [client for client in outcome.nonfinite if client in parts.sampling.attackers]
+    return {
+        "round": state.round,
+        "model": of_tensor(state.model),
+        "aggregate": of_tensor(aggregate.vector),
+        "metrics": {key: _plain(value) for key, value in metrics.items()},
+        "attacked": outcome.attacked,
+        "skipped": aggregate.skipped,
+        "clients": updates.clients.tolist(),
+        "attackers": updates.clients[lying].tolist(),
+        "accepted": aggregate.accepted.int().tolist(),
+        "coefficients": None if coefficients is None else coefficients.tolist(),
+        "samples": updates.samples.tolist(),
+        "bytes": updates.rows.shape[1] * updates.rows.element_size(),
+        "counts": {
+            "malicious_sent": int(lying.sum()) + len(dropped),
+            "malicious_accepted": int(aggregate.accepted[lying].sum()),
+            "benign_sent": int((~lying).sum()) + len(outcome.nonfinite) - len(dropped),
+            "benign_accepted": int(aggregate.accepted[~lying].sum()),
+        },
+        "malicious_weight": _plain(weight),
+        "nonfinite": list(outcome.nonfinite),
+        "failed": dict(outcome.failed),
+        "notes": dict(aggregate.notes),
+        "byzantine_count": outcome.context.byzantine_count,
+        "seconds": {name: round(value, 6) for name, value in outcome.seconds.items()},
+    }
+
+
+def _plain(value: float) -> float | str:
+    """Log and digest hold no bare NaN, which JSON does not know."""
+    return value if value == value and abs(value) != float("inf") else str(value)
+
+
+def _inputs(outcome: Outcome) -> dict[str, Any]:
+    """Everything the rule saw, for `verify`; randomness comes from the revealed secret."""
+    context = replace(outcome.context, evaluate=None)
+    names = ("clients", "weights", "byzantine_count", "model", "previous", "root_update", "memory")
+    return {"rows": outcome.updates.rows, **{name: getattr(context, name) for name in names}}

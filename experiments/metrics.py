@@ -1,0 +1,183 @@
+"""Metrics: one number per run, from the columns of its rounds.
+
+Shares are in %, times in ms. What a run did not measure is NaN, which every table shows as n/a.
+"Attacked rounds" are those from the config's `attack_start` on in which malicious rows were sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from experiments.results import CellResult
+from fedalign.core.errors import UnknownNameError
+
+LAST = 3  # a score is the mean of this many last rounds
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number of a run.
+
+    label: how a caption calls it, unit included. better: what a defender wants of it, None where
+    neither. digits: after the point, in tables. of: CellResult -> float, NaN where not measured.
+    """
+
+    name: str
+    label: str
+    better: Literal["high", "low"] | None
+    digits: int
+    of: Callable[[CellResult], float]
+
+    def __call__(self, cell: CellResult) -> float:
+        return self.of(cell) if cell.status == "done" else np.nan
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name, or an UnknownNameError listing all."""
+    if name not in METRICS:
+        raise UnknownNameError("metric", name, METRICS)
+    return METRICS[name]
+
+
+def attack_start(cell: CellResult) -> int:
+    """The attack's first round, counted from 1."""
+    return max(1, int(cell.config.get("attack_start") or 1))
+
+
+def _column(cell: CellResult, name: str) -> np.ndarray:
+    found = cell.rounds.get(name)
+    return np.full(len(cell.rounds.get("round", ())), np.nan) if found is None else found
+
+
+def _mean(values: np.ndarray) -> float:
+    values = values[~np.isnan(values)]
+    return float(values.mean(dtype=np.float64)) if len(values) else np.nan
+
+
+def _largest(values: np.ndarray) -> float:
+    return float(np.fmax.reduce(values)) if len(values) else np.nan
+
+
+def _last(name: str, scale: float = 1.0) -> Callable[[CellResult], float]:
+    def score(cell: CellResult) -> float:
+        values = _column(cell, name)
+        return scale * _mean(values[~np.isnan(values)][-LAST:])
+
+    return score
+
+
+def _damage(cell: CellResult) -> float:
+    """Score minus the accuracy in the round before the attack; if that was never evaluated (the
+    attack is there from the start), minus the accuracy of the first round."""
+    rounds, accuracy = _column(cell, "round"), _column(cell, "accuracy")
+    known = rounds[~np.isnan(accuracy)]
+    if not len(known):
+        return np.nan
+    before = known[known < attack_start(cell)]
+    reference = before.max() if len(before) else known.min()
+    return _accuracy(cell) - 100.0 * float(accuracy[rounds == reference][0])
+
+
+def _attacked(cell: CellResult) -> np.ndarray:  # (rounds,) bool
+    if cell.axes.get("attack") == "none":
+        return np.zeros(len(_column(cell, "round")), dtype=bool)
+    return (_column(cell, "round") >= attack_start(cell)) & (_column(cell, "malicious_sent") > 0)
+
+
+def _accepted(cell: CellResult) -> float:
+    attacked = _attacked(cell)
+    sent = np.nansum(_column(cell, "malicious_sent")[attacked])
+    taken = np.nansum(_column(cell, "malicious_accepted")[attacked])
+    return 100.0 * float(taken / sent) if sent > 0 else np.nan
+
+
+def _false_positives(cell: CellResult) -> float:
+    during = _column(cell, "round") >= attack_start(cell)
+    sent = np.nansum(_column(cell, "benign_sent")[during])
+    taken = np.nansum(_column(cell, "benign_accepted")[during])
+    return 100.0 * float(1.0 - taken / sent) if sent > 0 else np.nan
+
+
+def _weight(cell: CellResult) -> float:
+    return 100.0 * _mean(_column(cell, "malicious_weight")[_attacked(cell)])
+
+
+def _crafting(cell: CellResult) -> float:
+    seconds = _column(cell, "craft_s")
+    return 1e3 * _mean(seconds[seconds > 0])
+
+
+def _per_round_ms(name: str) -> Callable[[CellResult], float]:
+    return lambda cell: 1e3 * _mean(_column(cell, name))
+
+
+def _total(name: str) -> Callable[[CellResult], float]:
+    return lambda cell: float(np.nansum(_column(cell, name))) if name in cell.rounds else np.nan
+
+
+_accuracy = _last("accuracy", 100.0)
+
+METRICS: Mapping[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("accuracy", f"accuracy in %, mean of the last {LAST} rounds", "high", 1, _accuracy),
+        Metric(
+            "error",
+            f"error in % (100 - accuracy), mean of the last {LAST} rounds",
+            "low",
+            1,
+            lambda cell: 100.0 - _accuracy(cell),
+        ),
+        Metric(
+            "best_accuracy",
+            "best accuracy of any round in %",
+            "high",
+            1,
+            lambda cell: 100.0 * _largest(_column(cell, "accuracy")),
+        ),
+        Metric("loss", f"test loss, mean of the last {LAST} rounds", "low", 3, _last("loss")),
+        Metric(
+            "attack_success",
+            f"attack success in %, mean of the last {LAST} rounds",
+            "low",
+            1,
+            _last("attack_success", 100.0),
+        ),
+        Metric(
+            "damage",
+            "accuracy minus accuracy at t0 in points (t0: the round before the attack begins; "
+            "an attack present from the start has no such round, then t0 is round 1)",
+            "high",
+            1,
+            _damage,
+        ),
+        Metric("accepted", "malicious rows accepted in %", "low", 0, _accepted),
+        Metric(
+            "tpr",
+            "detection TPR in % (malicious rows rejected)",
+            "high",
+            0,
+            lambda cell: 100.0 - _accepted(cell),
+        ),
+        Metric("fpr", "detection FPR in % (benign rows rejected)", "low", 0, _false_positives),
+        Metric(
+            "weight", "share of malicious rows in the aggregate's weight in %", "low", 1, _weight
+        ),
+        Metric("craft_ms", "crafting time per attacked round in ms", None, 2, _crafting),
+        Metric(
+            "aggregate_ms",
+            "aggregation time per round in ms",
+            "low",
+            2,
+            _per_round_ms("aggregate_s"),
+        ),
+        Metric("train_ms", "training time per round in ms", None, 1, _per_round_ms("train_s")),
+        Metric("nonfinite", "rows with NaN or Inf, all rounds", "low", 0, _total("nonfinite")),
+        Metric("failed", "client failures, all rounds", "low", 0, _total("failed")),
+        Metric("skipped", "rounds in which no row was accepted", "low", 0, _total("skipped")),
+    )
+}

@@ -1,0 +1,85 @@
+"""Everything that can be refused is refused here, before any training starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from experiments import federation_cell
+from experiments.build import build, locate
+from experiments.compose import Study
+from experiments.progress import duration
+from experiments.study import workers_for
+from fedalign.core.digest import canonical
+
+LONG_S = 600.0
+
+
+def check(study: Study, console: Console) -> dict[str, dict[str, Any]]:
+    """Build every object of every axis once; returns facts per run id for the report.
+
+    Refuses with one sentence. Prints the estimated time of a study that takes long.
+    """
+    if study.cell != "experiments.federation_cell.play":
+        locate(study.cell)
+        return {}
+    facts: dict[str, dict[str, Any]] = {}
+    built: dict[str, Any] = {}
+    for cell in study.cells:
+        for group in ("algorithm", "model", "workload", "partition", "attack", "defense"):
+            key = canonical(cell.config[group])
+            if key not in built:
+                built[key] = build(cell.config[group])
+        key = canonical([cell.config[name] for name in _RULE_KEYS])
+        if key not in built:
+            built[key] = federation_cell.validate(cell.config)
+        facts[cell.run_id] = built[key]
+        key = canonical([cell.config[name] for name in _DATA_KEYS])
+        if key not in built:
+            built[key] = federation_cell.holdings(cell.config)
+            _trainable(cell.config)
+    _estimate(study, console)
+    return facts
+
+
+_RULE_KEYS = (
+    "attack", "defense", "clients", "byzantine_fraction", "participation", "seed", "device",
+    "local_epochs", "local_steps",
+)  # fmt: skip
+_DATA_KEYS = ("data", "partition", "model", "clients", "seed", "byzantine_fraction")
+
+
+def _trainable(config: Any) -> None:
+    """The model fits the data: building it once says so."""
+    federation_cell.client_work(config)
+
+
+def _estimate(study: Study, console: Console) -> None:
+    """One timed round of the first cell, if the study looks long."""
+    from time import perf_counter
+
+    cells = [c.config for c in study.cells]
+    client_rounds = sum(c["rounds"] * c["clients"] * c["participation"] for c in cells)
+    if client_rounds < 1_000_000:
+        return
+    seconds, timed = 0.0, {}
+    for config in cells:
+        key = canonical([config["data"], config["model"], config["clients"]])
+        if key not in timed:
+            sample = {**config, "rounds": 1, "runtime": {"_target_": _INLINE}}
+            parts = federation_cell.federation(sample)
+            begin = perf_counter()
+            federation_cell.global_round(parts, federation_cell.State(0, parts.workload.initial()))
+            timed[key] = perf_counter() - begin
+        seconds += timed[key] * config["rounds"]
+    seconds /= workers_for(study)
+    if seconds > LONG_S:
+        console.print(
+            f"This study will take about {duration(seconds)} ({len(cells)} cells); it can be "
+            "stopped and continued at any time.",
+            highlight=False,
+        )
+
+
+_INLINE = "fedalign.federation.runtimes.inline.Inline"

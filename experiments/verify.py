@@ -1,0 +1,156 @@
+"""`fedalign chain verify FOLDER`: replay logs, compute aggregates again, name the first lie.
+
+Checked per run: every line of the log links to the one before; the config hashes to the folder's
+name; the server's secret is the one promised in the first line; digest, tables and final payload
+follow from the log; and every aggregate whose inputs were kept comes out bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import federation_cell, run_folder
+from experiments.build import build
+from fedalign.core import memory
+from fedalign.core.contracts import Context
+from fedalign.core.digest import of_tensor
+from fedalign.core.errors import IntegrityError
+from fedalign.core.log import read
+from fedalign.core.seeds import derive
+from fedalign.core.vectors import Layout
+
+
+@dataclass(frozen=True)
+class Account:
+    """What was checked: runs, rounds in their logs, aggregates computed again."""
+
+    runs: int = 0
+    rounds: int = 0
+    recomputed: int = 0
+    unfinished: int = 0
+
+    def __add__(self, other: Account) -> Account:
+        return Account(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
+
+def main(folder: Path) -> int:
+    """Verify a study or one run; prints what was checked. Exit code 1 at the first lie."""
+    try:
+        account = verify(folder)
+    except IntegrityError as lie:
+        print(f"NOT VERIFIED: {lie}")
+        return 1
+    rest = account.rounds - account.recomputed
+    print(
+        f"Verified {account.runs} runs: {account.rounds} rounds link, digests and tables follow "
+        f"from the logs; {account.recomputed} aggregates were computed again and are equal"
+        + (
+            f", {rest} could not be (their inputs were not kept; keep=all keeps them)"
+            if rest
+            else ""
+        )
+        + (f"; {account.unfinished} runs are unfinished" if account.unfinished else "")
+        + "."
+    )
+    return 0
+
+
+def verify(folder: Path) -> Account:
+    """Raise IntegrityError at the first thing that does not follow from the logs."""
+    logs = sorted(folder.glob("events.jsonl")) or sorted(folder.glob("*/events.jsonl"))
+    if not logs:
+        raise IntegrityError(f"{folder} holds no run: no events.jsonl in it or one level below.")
+    torch.set_num_threads(1)
+    account = Account()
+    for log in logs:
+        account += _run(log.parent)
+    return account
+
+
+def _run(folder: Path) -> Account:
+    if not (folder / "digest.txt").is_file():
+        list(read(folder / "events.jsonl"))
+        return Account(unfinished=1)
+    events = [body for body, _ in read(folder / "events.jsonl")]
+    begin, *rounds, end = events
+    _expect(begin["event"] == "begin" and end["event"] == "end", folder, "its log has no end")
+    config = run_folder.load_yaml(folder / "config.yaml")
+    _expect(begin["config"] == config, folder, "config.yaml is not the config of its log")
+    _expect(
+        [e["round"] for e in rounds] == list(range(1, len(rounds) + 1)), folder, "rounds missing"
+    )
+    secret = bytes.fromhex(end["secret"])
+    promised = hashlib.sha256(secret).hexdigest() == begin["secret_sha256"]
+    _expect(promised, folder, "the server's secret is not the one promised in the first line")
+    said = (folder / "digest.txt").read_text().strip()
+    _expect(said == run_folder.digest(rounds), folder, "digest.txt does not follow from its log")
+    table = (folder / "rounds.csv").read_text()
+    _expect(
+        table == run_folder.rounds_table(rounds), folder, "rounds.csv does not follow from its log"
+    )
+    payload = memory.read(folder / "payload.safetensors")
+    layout = Layout.of({name: tensor.shape for name, tensor in payload.items()})
+    final = of_tensor(layout.flatten(payload))
+    _expect(
+        final == end["model"] == _model(events, -2), folder, "the payload is not the last model"
+    )
+    kept = sorted(folder.glob("kept/round_*.safetensors"))
+    for path in kept:
+        _aggregate(folder, path, config, secret, events, layout)
+    return Account(runs=1, rounds=len(rounds), recomputed=len(kept))
+
+
+def _aggregate(
+    folder: Path,
+    path: Path,
+    config: Mapping[str, Any],
+    secret: bytes,
+    events: list[Mapping[str, Any]],
+    layout: Layout,
+) -> None:
+    """The rule once more on its kept inputs."""
+    inputs, number = memory.read(path), int(path.stem.removeprefix("round_"))
+    event, rows = events[number], inputs.pop("rows")
+    started = of_tensor(inputs["model"]) == _model(events, number - 1)
+    _expect(started, folder, f"round {number} did not start from the model of the round before")
+    _expect(
+        inputs["clients"].tolist() == event["clients"], folder, f"round {number}: other clients"
+    )
+    rule = build(config["defense"])
+    context = Context(
+        **inputs,
+        round=number,
+        layout=layout,
+        rng=derive(secret, "rule", number, 0),
+        evaluate=_evaluate(config) if "evaluate" in rule.needs else None,
+    )
+    if event["skipped"] and "skipped" in event["notes"]:
+        return
+    again = rule(rows, context)
+    same = of_tensor(again.vector) == event["aggregate"]
+    accepted = again.accepted.int().tolist() == event["accepted"]
+    _expect(
+        same and accepted, folder, f"the aggregate of round {number} is not what the rule gives"
+    )
+
+
+def _evaluate(config: Mapping[str, Any]) -> Any:
+    workload = federation_cell.client_work(config).workload
+    return lambda vector: workload.evaluate(vector, "server")
+
+
+def _model(events: list[Mapping[str, Any]], index: int) -> str:
+    return events[index]["model"]
+
+
+def _expect(holds: bool, folder: Path, lie: str) -> None:
+    if not holds:
+        raise IntegrityError(f"{folder}: {lie}.")

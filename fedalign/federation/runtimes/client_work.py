@@ -1,0 +1,101 @@
+"""What every runtime does with a block of tasks, and how one failing client is kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from fedalign.core.contracts import Algorithm, ClientTask, Memory, Updates, Workload
+from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.seeds import Seeds
+
+
+@dataclass(frozen=True)
+class ClientWork:
+    """failure_rate: in [0, 1), the share of client-rounds that crash on purpose (failure
+    injection), addressed by round and client, so every runtime loses the same clients."""
+
+    workload: Workload
+    algorithm: Algorithm
+    seeds: Seeds
+    failure_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.failure_rate < 1:
+            raise ConfigError(f"failure_rate must lie in [0, 1), got {self.failure_rate}.")
+
+    def __call__(
+        self, tasks: Sequence[ClientTask], memories: Sequence[Memory]
+    ) -> tuple[Updates, Sequence[Memory]]:
+        """One block. A client that fails has no row; its memory stays as it was."""
+        failed = {task.client: "injected crash" for task in tasks if self._crashes(task)}
+        alive = [i for i, task in enumerate(tasks) if task.client not in failed]
+        after = list(memories)
+        blocks = []
+        if alive:
+            try:
+                blocks.append(self._train(tasks, memories, alive, after))
+            except Exception:  # find out who it was: each client once more, alone
+                for i in alive:
+                    try:
+                        blocks.append(self._train(tasks, memories, [i], after))
+                    except Exception as error:
+                        failed[tasks[i].client] = f"{type(error).__name__}: {error}"
+        if not blocks:
+            return nobody(tasks, failed), after
+        return replace(Updates.concatenate(blocks), failed=failed), after
+
+    def _train(self, tasks, memories, alive, after) -> Updates:
+        updates, new = self.algorithm.client_step(
+            self.workload, [tasks[i] for i in alive], [memories[i] for i in alive]
+        )
+        if updates.rows.shape != (len(alive), tasks[0].vector.numel()):
+            raise ClientError(
+                client=tasks[alive[0]].client,
+                round=tasks[0].round,
+                phase=tasks[0].step,
+                reason=f"rows of shape {tuple(updates.rows.shape)}, expected "
+                f"{(len(alive), tasks[0].vector.numel())}",
+            )
+        for i, memory in zip(alive, new, strict=True):
+            after[i] = memory
+        return updates
+
+    def _crashes(self, task: ClientTask) -> bool:
+        if not self.failure_rate:
+            return False
+        rng = self.seeds.at("failure", round=task.round, client=task.client)
+        return bool(rng.random() < self.failure_rate)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a runtime is given. work: for this process. factory: device -> work, for another one;
+    must be importable. block: clients per block (>= 1), part of a run's identity. devices: torch
+    devices, dealt to workers in turn. threads: per process."""
+
+    work: ClientWork
+    factory: Callable[[str], ClientWork]
+    block: int
+    devices: Sequence[str] = ("cpu",)
+    threads: int = 1
+
+
+def nobody(tasks: Sequence[ClientTask], failed: dict[int, str]) -> Updates:
+    vector = tasks[0].vector
+    none = torch.zeros(0, dtype=torch.int64)
+    return Updates(
+        none,
+        vector.new_zeros(0, vector.numel()),
+        none,
+        metrics={"train_loss": vector.new_zeros(0)},
+        failed=failed,
+    )
+
+
+def cut(tasks: Sequence[ClientTask], size: int) -> Iterator[Sequence[ClientTask]]:
+    """Blocks in task order; never by worker, so that every runtime trains the same blocks."""
+    for start in range(0, len(tasks), size):
+        yield tasks[start : start + size]

@@ -1,0 +1,106 @@
+"""One number per run."""
+
+import numpy as np
+import pytest
+from synthetic_study import cell, rounds
+
+from experiments.metrics import METRICS, metric
+from fedalign.core.errors import UnknownNameError
+
+
+def value(name, one):
+    return metric(name)(one)
+
+
+def test_accuracy_is_the_mean_of_the_last_three_rounds():
+    """(0.6 + 0.7 + 0.8) / 3 = 0.7."""
+    one = cell({}, accuracy=[0.1, 0.2, 0.6, 0.7, 0.8])
+    assert value("accuracy", one) == pytest.approx(70.0, abs=1e-12)
+    assert value("error", one) == pytest.approx(30.0, abs=1e-12)
+    assert value("best_accuracy", one) == pytest.approx(80.0, abs=1e-12)
+
+
+def test_rounds_without_evaluation_do_not_count():
+    """Evaluated: 0.2, 0.4, 0.6, 0.9; the last three give 1.9 / 3."""
+    one = cell({}, accuracy=[0.2, np.nan, 0.4, 0.6, np.nan, 0.9, np.nan])
+    assert value("accuracy", one) == pytest.approx(190.0 / 3.0, abs=1e-12)
+
+
+def test_fewer_rounds_than_three():
+    assert value("accuracy", cell({}, accuracy=[0.5, 0.7])) == pytest.approx(60.0, abs=1e-12)
+
+
+def test_damage_is_measured_from_the_round_before_the_attack():
+    """Attack from round 4: t0 is round 3 with 0.8; the end is (0.5 + 0.3 + 0.1) / 3 = 0.3."""
+    one = cell({}, accuracy=[0.2, 0.5, 0.8, 0.5, 0.3, 0.1], config={"attack_start": 4})
+    assert value("damage", one) == pytest.approx(30.0 - 80.0, abs=1e-12)
+
+
+def test_damage_of_an_attack_from_the_start_is_measured_from_round_one():
+    one = cell({}, accuracy=[0.2, 0.5, 0.8, 0.8, 0.8], config={"attack_start": 1})
+    assert value("damage", one) == pytest.approx(60.0, abs=1e-12)
+
+
+def test_damage_takes_the_last_evaluated_round_before_the_attack():
+    one = cell({}, accuracy=[0.2, 0.5, np.nan, 0.9, 0.9, 0.9], config={"attack_start": 4})
+    assert value("damage", one) == pytest.approx(40.0, abs=1e-12)
+
+
+def test_a_frozen_model_shows_no_damage():
+    """Accuracy 0.12 from beginning to end is no destruction, only a model that never learns."""
+    assert value("damage", cell({}, accuracy=0.12)) == 0.0
+
+
+def test_detection_counts_only_attacked_rounds():
+    """From round 3: 4 + 4 + 4 sent, 4 + 0 + 2 accepted: 6 / 12. Benign: 48 sent, 36 accepted."""
+    one = cell(
+        {"attack": "neg"},
+        malicious_sent=[0, 4, 4, 4, 4],
+        malicious_accepted=[0, 4, 4, 0, 2],
+        benign_sent=16,
+        benign_accepted=[0, 0, 16, 16, 4],
+        accuracy=[0.5] * 5,
+        config={"attack_start": 3},
+    )
+    assert value("accepted", one) == 50.0
+    assert value("tpr", one) == 50.0
+    assert value("fpr", one) == 25.0
+
+
+def test_nothing_malicious_is_no_detection_rate():
+    for one in (cell({"attack": "none"}), cell({"attack": "rejected"}, malicious_sent=0)):
+        assert np.isnan(value("tpr", one)) and np.isnan(value("weight", one))
+        assert value("fpr", one) == 0.0
+
+
+def test_weight_is_the_mean_share_over_attacked_rounds_that_had_weights():
+    one = cell({}, accuracy=[0.5] * 4, malicious_weight=[0.0, 0.2, np.nan, 0.4],
+               config={"attack_start": 2})  # fmt: skip
+    assert value("weight", one) == pytest.approx(30.0, abs=1e-12)
+
+
+def test_crafting_time_ignores_idle_rounds():
+    one = cell({}, accuracy=[0.5] * 4, craft_s=[0.0, 0.002, 0.004, 0.0])
+    assert value("craft_ms", one) == pytest.approx(3.0, abs=1e-12)
+
+
+def test_totals_and_times():
+    one = cell({}, accuracy=[0.5] * 3, nonfinite=[4, 0, 1], skipped=[0, 1, 1], aggregate_s=0.002)
+    assert (value("nonfinite", one), value("skipped", one)) == (5.0, 2.0)
+    assert value("aggregate_ms", one) == pytest.approx(2.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("status", ["failed", "missing"])
+def test_a_run_that_is_not_done_has_no_number(status):
+    assert all(np.isnan(m(cell({}, status=status))) for m in METRICS.values())
+
+
+def test_columns_that_were_not_recorded_are_nan_not_an_error():
+    bare = cell({}, status="missing")
+    bare = type(bare)(**{**vars(bare), "status": "done", "rounds": {"round": rounds(0.5)["round"]}})
+    assert all(np.isnan(m(bare)) for m in METRICS.values())
+
+
+def test_an_unknown_metric_lists_what_exists():
+    with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'"):
+        metric("acuracy")

@@ -1,0 +1,179 @@
+"""A study as tables."""
+
+import pytest
+from synthetic_study import cell, grid, study
+
+from experiments.tables import Long, Matrix, describe, external, label
+from fedalign.core.errors import ConfigError, UnknownNameError
+
+SPACES = {"fedavg": "model", "krum": "update"}
+
+
+def two_by_two(**more):
+    return grid(
+        {"fedavg": {"none": 95, "neg": 10}, "krum": {"none": 90, "neg": 88}},
+        seeds=(0, 1), spaces=SPACES, spread=1.0, **more,
+    )  # fmt: skip
+
+
+def texts(table):
+    return [[entry.text for entry in row] for row in table.rows]
+
+
+def bold(table):
+    return [[entry.best for entry in row[1:]] for row in table.rows]
+
+
+def test_mean_and_std_over_two_seeds():
+    """Seeds a and a + 1: mean a + 0.5, population std 0.5."""
+    (table,) = Matrix()(two_by_two())
+    assert list(table.header) == ["defense", "none", "neg"]
+    assert texts(table) == [
+        ["fedavg (M)", "95.5±0.5", "10.5±0.5"],
+        ["krum (U)", "90.5±0.5", "88.5±0.5"],
+    ]
+    assert bold(table) == [[True, False], [False, True]]
+
+
+def test_rows_and_columns_keep_the_order_asked_for():
+    made = two_by_two()
+    turned = study(made.cells[::-1], {"attack": ("neg", "none"), "defense": ("krum", "fedavg")})
+    (table,) = Matrix()(turned)
+    assert list(table.header) == ["defense", "neg", "none"]
+    assert [row[0] for row in texts(table)] == ["krum (U)", "fedavg (M)"]
+
+
+def test_the_error_is_what_is_missing_to_a_hundred_and_low_is_best():
+    (table,) = Matrix(metric="error")(two_by_two())
+    assert texts(table)[0][1:] == ["4.5±0.5", "89.5±0.5"]
+    assert bold(table) == [[True, False], [False, True]]
+
+
+def test_where_rows_are_attacks_the_strongest_is_bold():
+    (table,) = Matrix(rows="attack", columns="defense")(two_by_two())
+    assert list(table.header) == ["attack", "fedavg (M)", "krum (U)"]
+    assert bold(table) == [[False, False], [True, True]]
+
+
+@pytest.mark.parametrize("direction, expected", [("none", 0), ("low", 2), ("high", 2)])
+def test_the_direction_can_be_chosen(direction, expected):
+    (table,) = Matrix(direction=direction)(two_by_two())
+    assert sum(map(sum, bold(table))) == expected
+
+
+def test_equal_means_are_all_bold_and_a_column_of_equals_has_no_best():
+    made = grid({"a": {"x": 90.01, "y": 50}, "b": {"x": 90.04, "y": 50}, "c": {"x": 80, "y": 50}})
+    (table,) = Matrix()(made)
+    assert bold(table) == [[True, False], [True, False], [False, False]]
+
+
+def test_failed_and_missing_cells_are_shown_as_such():
+    a, b = {"attack": "none", "defense": "fedavg"}, {"attack": "neg", "defense": "fedavg"}
+    c, d = {"attack": "la", "defense": "fedavg"}, {"attack": "mb", "defense": "fedavg"}
+    made = study(
+        [
+            cell(a, 0, 0.95), cell(a, 1, status="failed", reason="out of memory"),
+            cell(b, 0, status="failed", reason="boom"), cell(b, 1, status="failed", reason="boom"),
+            cell(c, 0, status="missing"), cell(c, 1, status="missing"),
+            cell(d, 0, 0.5), cell(d, 1, status="missing"),
+        ]
+    )  # fmt: skip
+    (table,) = Matrix()(made)
+    assert texts(table)[0] == ["fedavg", "95.0", "failed", "—", "50.0"]
+    assert [entry.notes for entry in table.rows[0]] == [(), (1,), (2,), (), (3,)]
+    assert list(table.notes) == [
+        "Seed 1 failed: out of memory",
+        "All seeds failed: boom",
+        "Not all seeds are there: only 0.",
+    ]
+
+
+def test_cells_that_were_never_planned_are_missing():
+    made = study([cell({"attack": "none", "defense": "krum"})],
+                 {"attack": ("none", "neg"), "defense": ("krum",)})  # fmt: skip
+    assert texts(Matrix()(made)[0])[0] == ["krum", "90.0", "—"]
+
+
+def test_not_measured_is_not_missing():
+    (table,) = Matrix(metric="tpr")(two_by_two())
+    assert texts(table)[0][1:] == ["n/a", "75±0"]
+
+
+def test_the_caption_says_how_many_and_in_which_space():
+    caption = Matrix()(two_by_two(config={"partition": "iid", "byzantine_fraction": 0.2}))[
+        0
+    ].caption
+    for piece in ("Accuracy in %", "last 3 rounds", "population std over 2 seeds (0, 1)",
+                  "n = 20 clients", "malicious share 0.2", "data digits", "partition iid",
+                  "Bold: highest", "(M)/(U)"):  # fmt: skip
+        assert piece in caption
+    assert "(M)/(U)" not in Matrix()(grid({"krum": {"none": 90}}))[0].caption
+
+
+def test_numbers_carry_the_interval_from_three_seeds_up():
+    three = grid({"krum": {"none": 90}}, seeds=(0, 1, 2), spread=3.0)
+    data = Matrix()(three)[0].rows[0][1].data
+    assert data["iqm"] == pytest.approx(93.0) and data["low"] < 93.0 < data["high"]
+    assert "iqm" not in Matrix()(two_by_two())[0].rows[0][1].data
+
+
+def test_other_axes_become_tables_of_their_own():
+    cells = [
+        cell({"attack": a, "defense": "krum", "partition": p}, 0, v)
+        for p, v in (("iid", 0.9), ("classes", 0.7)) for a in ("none", "neg")
+    ]  # fmt: skip
+    tables = Matrix()(study(cells))
+    assert [t.name for t in tables] == ["main__partition-iid", "main__partition-classes"]
+    assert [texts(t)[0][1] for t in tables] == ["90.0", "70.0"]
+    assert "partition = classes" in tables[1].caption
+
+
+def test_any_axis_can_be_a_row_or_a_column():
+    cells = [cell({"rho": r, "defense": "krum"}, 0, v) for r, v in (("0.1", 0.5), ("0.5", 0.6))]
+    (table,) = Matrix(rows="rho", columns="defense")(study(cells))
+    assert texts(table) == [["0.1", "50.0"], ["0.5", "60.0"]]
+
+
+def test_a_rule_measured_in_both_spaces_says_so():
+    cells = [cell({"defense": "spp"}, s, space=space) for s, space in ((0, "model"), (1, "update"))]
+    assert label(study(cells), "defense", "spp") == "spp (M/U)"
+
+
+def test_a_study_of_one_run():
+    made = study(
+        [cell({}, 0, 0.9, config={"attack": "neg", "defense": "krum"}, space="update")], {}
+    )
+    (table,) = Long(("accuracy", "fpr"))(made)
+    assert texts(table) == [["made_up", "90.0", "0"]] and list(table.header)[0] == "run"
+    assert "one seed (0)" in table.caption and "defense krum (U)" in table.caption
+
+
+def test_the_long_table_names_every_axis():
+    (table,) = Long(("accuracy",))(two_by_two())
+    assert list(table.header) == ["attack", "defense", "accuracy"] and table.labels == 2
+    assert texts(table)[1] == ["none", "krum (U)", "90.5±0.5"]
+    assert "(M)/(U)" in table.caption
+
+
+def test_objects_in_the_config_are_named_by_their_class():
+    config = {"partition": {"_target_": "fedalign.data.partition.classes.Classes", "per_client": 5}}
+    made = grid({"krum": {"none": 90}}, config=config)
+    assert "partition Classes(per_client=5)" in describe(made, made.cells, {})
+
+
+def test_external_rows_are_the_table():
+    rows = [{"rule": "krum", "n": 20, "ms": 1.23456}, {"rule": "median", "n": 20, "note": "slow"}]
+    table = external(rows, "main", "speed")
+    assert list(table.header) == ["rule", "n", "ms", "note"] and table.labels == 1
+    assert texts(table) == [["krum", "20", "1.235", "—"], ["median", "20", "—", "slow"]]
+
+
+def test_refusals_say_what_would_work():
+    with pytest.raises(UnknownNameError, match="axis of this study 'deffense'.*'defense'"):
+        Matrix(rows="deffense")(two_by_two())
+    with pytest.raises(ConfigError, match="name two axes"):
+        Matrix(rows="attack", columns="attack")
+    with pytest.raises(UnknownNameError, match="metric"):
+        Matrix(metric="precision")
+    with pytest.raises(ConfigError, match="high, low or none"):
+        Matrix(direction="up")

@@ -171,7 +171,8 @@ class SPP(Defense):
         accepted[votes.argsort(descending=True, stable=True)[:seats]] = True
         if seats == 0:
             return Aggregate.skip(updates, memory=dict(context.memory))
-        average = torch.stack([ballot.coefficients for ballot in ballots]).mean(dim=0)
+        given = torch.stack([ballot.coefficients for ballot in ballots]).sum(dim=0)
+        average = given / votes.clamp(min=1)  # over the ballots that selected the row
         memory = {"rule": ballots[-1].memory}
         return Aggregate.combine(
             updates,

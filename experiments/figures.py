@@ -283,12 +283,16 @@ def _map(axes: Any, values: np.ndarray, percent: bool) -> Any:
     image = axes.imshow(values, cmap=colours, vmin=low, vmax=high, aspect="auto")
     for (i, j), value in np.ndenumerate(values):
         text = "—" if np.isnan(value) else f"{value:.0f}"
-        dark = not np.isnan(value) and (value - low) / max(high - low, 1e-12) < 0.55
-        axes.text(
-            j, i, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black"
-        )
+        colour = _letter(colours(image.norm(value))) if not np.isnan(value) else "black"
+        axes.text(j, i, text, ha="center", va="center", fontsize=7.5, color=colour)
     axes.tick_params(length=0)
     return image
+
+
+def _letter(background: Sequence[float]) -> str:
+    """Black or white, whichever has the larger contrast by relative luminance."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in background[:3]]
+    return "black" if np.dot(linear, [0.2126, 0.7152, 0.0722]) > 0.179 else "white"
 
 
 def _percent(text: str) -> bool:

@@ -1,5 +1,7 @@
 """The local loop: what a step does, and that batching changes the speed only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from fedalign.models.lenet import Lenet
 from fedalign.models.mlp import Mlp
 from fedalign.models.resnet import Resnet
 from fedalign.models.softmax import Softmax
+from fedalign.training.flat import FlatModel
 from fedalign.training.sgd import Sgd, batch_order
 from tests.worlds import tasks, workload
 
@@ -48,13 +51,18 @@ def test_one_step_by_hand():
 
 @pytest.mark.parametrize("model", [Softmax(), Mlp((16,)), Resnet((8,), 1, 4)], ids=str)
 def test_a_block_at_once_equals_one_after_the_other(model):
-    """Ragged on purpose: clients hold 10 to about 60 samples."""
+    """Ragged on purpose: clients hold 10 to about 70 samples. In float64, because a rounding that
+    carries one ReLU input across zero may move a float32 row by 1e-3 (seen with the ResNet)."""
     worlds = [
         workload(model=model, partition=Quantity(0.5, 10), batching=b) for b in ("loop", "vmap")
     ]
     assert len({info.samples for info in worlds[0].clients}) > 3
-    rows = [world.train(tasks(world, range(6)), [{}] * 6)[0].rows for world in worlds]
-    assert torch.allclose(*rows, atol=2e-6)
+    for world in worlds:
+        world._pool = replace(world._pool, inputs=world._pool.inputs.double())
+        world._flat = FlatModel(world._flat.module.double(), torch.device("cpu"))
+    start = worlds[0].initial().double()
+    rows = [w.train(tasks(w, range(6), vector=start), [{}] * 6)[0].rows for w in worlds]
+    assert rows[0].dtype == torch.float64 and torch.allclose(*rows, rtol=0, atol=1e-10)
     assert rows[0].abs().max() > 1e-3
 
 

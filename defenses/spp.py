@@ -147,7 +147,7 @@ class SPP(Defense):
         accepted = full.accepted & passed
         if full.skipped or not bool(accepted.any()):
             return Aggregate.skip(updates, scores=full.scores, memory=memory)
-        coefficients = _rescaled(full.coefficients, accepted)
+        coefficients = _rescaled(full.coefficients, accepted, full.coefficients.sum())
         return Aggregate.combine(
             updates,
             coefficients,
@@ -173,17 +173,18 @@ class SPP(Defense):
             return Aggregate.skip(updates, memory=dict(context.memory))
         given = torch.stack([ballot.coefficients for ballot in ballots]).sum(dim=0)
         average = given / votes.clamp(min=1)  # over the ballots that selected the row
+        total = given.sum() / len(ballots)
         memory = {"rule": ballots[-1].memory}
         return Aggregate.combine(
             updates,
-            _rescaled(average, accepted),
+            _rescaled(average, accepted, total),
             accepted=accepted,
             scores=votes.double(),
             memory=memory,
         )
 
 
-def _rescaled(coefficients: Tensor, keep: Tensor) -> Tensor:
-    """The kept coefficients, stretched to the old sum."""
+def _rescaled(coefficients: Tensor, keep: Tensor, total: Tensor) -> Tensor:
+    """The kept coefficients, stretched so that their sum is `total`."""
     kept = torch.where(keep, coefficients, 0.0)
-    return kept * (coefficients.sum() / kept.sum())
+    return kept * (total / kept.sum())

@@ -10,9 +10,13 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedalign import __version__
 from fedalign.core.errors import FedalignError, ShadowedPackageError, UnknownNameError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = """\
 fedalign: federated, blockchain-secured alignment research in one command.
@@ -79,20 +83,28 @@ def _run(words: Sequence[str]) -> int:
 
     study = compose.study(words)
     console = Console()
-    from experiments import preflight, report, results  # torch comes in here
+    from experiments import preflight  # torch comes in here
     from experiments import study as studies
     from experiments.progress import Progress
 
     facts = preflight.check(study, console)
     ledger = studies.run(study, facts, Progress(console))
     folder = Path(study.settings["output_root"]) / study.name
+    _show(folder, console)
+    if next(folder.glob("*/events.jsonl"), None):
+        console.print(f"Verify: fedalign chain verify {folder}", highlight=False)
+    return 1 if ledger.failed else 0
+
+
+def _show(folder: Path, console: Console) -> None:
+    """Write the report of a study and print its main table."""
+    from experiments import report, results
+
     found = results.load(folder)
     page = report.write(found)
-    for renderable in report.terminal(found):
-        console.print(renderable)
+    for table in report.main_tables(found):
+        console.print(table.terminal(console.width))
     console.print(f"Report: {page}", highlight=False)
-    console.print(f"Verify: fedalign chain verify {folder}", highlight=False)
-    return 1 if ledger.failed else 0
 
 
 def _list(words: Sequence[str]) -> int:
@@ -119,13 +131,7 @@ def _list(words: Sequence[str]) -> int:
 def _report(folder: Path) -> int:
     from rich.console import Console
 
-    from experiments import report, results
-
-    found = results.load(folder)
-    page = report.write(found)
-    for renderable in report.terminal(found):
-        Console().print(renderable)
-    print(f"Report: {page}")
+    _show(folder, Console())
     return 0
 
 

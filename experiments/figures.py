@@ -56,7 +56,7 @@ def curves(
             axes.axvline(start - 0.5, color="0.4", linewidth=0.8, linestyle=(0, (1, 1)))
             axes.text(start - 0.3, 2, "attack", fontsize=6.5, color="0.35")
         axes.set_ylim(0, 101)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
     return _panels(study, rows, lines, draw, "round", "accuracy in %")
 
@@ -161,7 +161,7 @@ def partition(counts: Sequence[Sequence[int]]) -> Any:
         totals.set_xlim(-0.7, clients - 0.3)
         totals.set_ylabel("samples")
         totals.set_xlabel("client")
-        totals.xaxis.set_major_locator(MaxNLocator(integer=True))
+        totals.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
         _frame(totals)
     return figure
 
@@ -242,9 +242,10 @@ def _style(line: str, lines: Sequence[str]) -> dict[str, Any]:
     if line == NO_ATTACK:
         return {"color": "black", "linewidth": 1.8, "linestyle": "-"}
     kind, rest = _kind(line), [x for x in lines if x != NO_ATTACK]
-    turn, place = divmod(rest.index(line) if line in rest else 0, len(OKABE_ITO))
+    kin = [x for x in rest if _kind(x) == kind]
+    turn, place = divmod(kin.index(line) if line in kin else 0, len(MARKERS))
     return {
-        "color": OKABE_ITO[place],
+        "color": OKABE_ITO[(rest.index(line) if line in rest else 0) % len(OKABE_ITO)],
         "linestyle": {"faker": "-", "control": (0, (1, 1.4)), "other": (0, (4, 1.5))}[kind],
         "linewidth": 1.1,
         "marker": MARKERS[(place + 3 * turn) % len(MARKERS)],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.metrics import metric
+from experiments.metrics import attack_of, metric
 from experiments.results import CellResult, grouped
 from experiments.statistics import CONTROLS, NO_ATTACK, REMOVED, Scores, is_faker, summarise
 
@@ -272,11 +272,15 @@ def _loses(board: Board) -> tuple[bool, str]:
 
 
 def _byzantine(cell: CellResult) -> int:
+    if "byzantine" in cell.facts:
+        return int(cell.facts["byzantine"])
     clients, share = cell.config.get("clients"), cell.config.get("byzantine_fraction")
     return round(clients * share) if clients and share else 0
 
 
 def _attacked_once(cell: CellResult) -> bool:
+    if cell.config.get("attack_rounds") == 1:
+        return attack_of(cell) != NO_ATTACK
     crafted = cell.rounds.get("craft_s")
     return crafted is not None and len(crafted) > 3 and int((crafted > 0).sum()) == 1
 

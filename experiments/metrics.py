@@ -1,7 +1,8 @@
 """Metrics: one number per run, from the columns of its rounds.
 
 Shares are in %, times in ms. What a run did not measure is NaN, which every table shows as n/a.
-"Attacked rounds" are those from the config's `attack_start` on in which malicious rows were sent.
+"Attacked rounds" are the `attack_rounds` (None: all) from the config's `attack_start` on in which
+malicious rows were sent.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ def attack_start(cell: CellResult) -> int:
     return max(1, int(cell.config.get("attack_start") or 1))
 
 
+def attack_of(cell: CellResult) -> str:
+    """The attack's name: its place in the grid, else the module its config names."""
+    asked = cell.axes.get("attack") or cell.config.get("attack") or ""
+    target = asked.get("_target_", "") if isinstance(asked, Mapping) else ""
+    return target.split(".")[-2] if target.count(".") > 1 else str(asked)
+
+
 def _column(cell: CellResult, name: str) -> np.ndarray:
     found = cell.rounds.get(name)
     return np.full(len(cell.rounds.get("round", ())), np.nan) if found is None else found
@@ -83,9 +91,14 @@ def _damage(cell: CellResult) -> float:
 
 
 def _attacked(cell: CellResult) -> np.ndarray:  # (rounds,) bool
-    if cell.axes.get("attack") == "none":
-        return np.zeros(len(_column(cell, "round")), dtype=bool)
-    return (_column(cell, "round") >= attack_start(cell)) & (_column(cell, "malicious_sent") > 0)
+    rounds, start, length = _column(cell, "round"), attack_start(cell), _schedule(cell)
+    sent = _column(cell, "malicious_sent") > 0
+    return (rounds >= start) & (rounds < start + length) & sent & (attack_of(cell) != "none")
+
+
+def _schedule(cell: CellResult) -> float:
+    length = cell.config.get("attack_rounds")
+    return np.inf if length is None else float(length)
 
 
 def _accepted(cell: CellResult) -> float:
@@ -107,7 +120,7 @@ def _weight(cell: CellResult) -> float:
 
 
 def _crafting(cell: CellResult) -> float:
-    seconds = _column(cell, "craft_s")
+    seconds = _column(cell, "craft_s")[_attacked(cell)]
     return 1e3 * _mean(seconds[seconds > 0])
 
 

@@ -253,7 +253,7 @@ def _worded(value: Any) -> str:
             for k, v in value.items()
             if k != "_target_" and isinstance(v, int | float | str)
         ]
-        return f"{target}({', '.join(simple)})"
+        return f"{target}({', '.join(simple)})" if simple else target
     return str(value)
 
 

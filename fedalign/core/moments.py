@@ -19,9 +19,9 @@ def moments(
     squares = torch.zeros(len(updates), dtype=torch.float64, device=updates.device)
     inner = torch.zeros_like(squares)
     for span in chunks(updates.shape[1], 16_384):
-        part = updates[:, span].double()
+        part = updates[:, span].to(torch.float64, copy=shift is not None)
         if shift is not None:
-            part = part + shift[span]  # never in place: float64 rows are not copied above
+            part += shift[span]  # on the copy
         if reference is not None:
             inner += part @ reference[span].double()
         squares += torch.linalg.vecdot(part, part)

@@ -100,12 +100,13 @@ def test_long_rows_neither_overflow_nor_spoil_the_others(size):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_threads_do_not_change_a_bit(dtype):
-    x = rows(23, 40_001, dtype=dtype)
+    matrices = [rows(n, d, dtype=dtype) for n, d in ((17, 700), (23, 1024), (23, 20_001), (64, 5))]
     try:
         torch.set_num_threads(1)
-        one = gram(x)
-        torch.set_num_threads(3)
-        assert torch.equal(gram(x), one)
+        one = [gram(x) for x in matrices]
+        for threads in (2, 3, 8):
+            torch.set_num_threads(threads)
+            assert all(torch.equal(gram(x), g) for x, g in zip(matrices, one, strict=True))
     finally:
         torch.set_num_threads(1)
 

@@ -24,8 +24,14 @@ def test_a_clone_counts_as_a_neighbour_a_row_itself_does_not():
 
 @pytest.mark.parametrize(
     ("convention", "n", "f", "count"),
-    [("n-f-2", 10, 2, 6), ("n-f-1", 10, 2, 7), ("n-f", 10, 2, 8), ("n-f-2", 3, 2, 1)]
-    + [("n-f", 4, 0, 3), ("n-f-2", 1, 0, 0)],
+    [
+        ("n-f-2", 10, 2, 6),
+        ("n-f-1", 10, 2, 7),
+        ("n-f", 10, 2, 8),
+        ("n-f-2", 3, 2, 1),
+        ("n-f", 4, 0, 3),
+        ("n-f-2", 1, 0, 0),
+    ],
 )
 def test_count_is_at_least_one_and_at_most_the_others(convention, n, f, count):
     assert neighbour_count(convention, n, f) == count

@@ -1,5 +1,7 @@
 """Claims judged on numbers made up to hold, to fail and to be absent."""
 
+import dataclasses
+
 import pytest
 from synthetic_study import cell, grid, study
 
@@ -135,6 +137,13 @@ def test_one_round_is_read_from_when_something_was_crafted():
     assert BY_ID["one_round"](made).outcome == "does not hold"
     deep = grid({"norm_filter": {"none": 91, "faker_norm": (60, once)}})
     assert BY_ID["one_round"](deep).outcome == "holds"
+
+
+def test_one_shot_and_one_attacker_are_taken_from_what_the_run_states():
+    made = grid({"norm_filter": {"none": 91, "faker_norm": 90}}, config={"attack_rounds": 1})
+    assert BY_ID["one_round"](made).outcome == "does not hold"
+    facts = [dataclasses.replace(c, facts={"byzantine": 1}) for c in made.cells]
+    assert BY_ID["one_attacker"](study(facts)).outcome == "does not hold"
 
 
 def test_crafting_is_faster_only_if_every_mode_is():

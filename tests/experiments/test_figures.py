@@ -59,6 +59,12 @@ def test_every_line_of_the_default_study_looks_different_without_colour():
     assert {s["color"] for s in styles} <= {"black", *figures.OKABE_ITO}
 
 
+def test_twenty_lines_of_one_kind_differ_in_colour_or_marker():
+    lines = [f"attack_{i}" for i in range(20)]
+    looks = {(s["color"], s["marker"]) for s in (figures._style(line, lines) for line in lines)}
+    assert len(looks) == 20
+
+
 def test_the_heat_map_writes_each_mean_into_its_cell():
     made = small()
     axes = shown(figures.heatmap(made, made.cells))[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic_study import cell, rounds
 
-from experiments.metrics import METRICS, metric
+from experiments.metrics import METRICS, attack_of, metric
 from fedalign.core.errors import UnknownNameError
 
 
@@ -65,6 +65,31 @@ def test_detection_counts_only_attacked_rounds():
     assert value("accepted", one) == 50.0
     assert value("tpr", one) == 50.0
     assert value("fpr", one) == 25.0
+
+
+def test_one_shot_counts_the_attacked_round_alone():
+    """Attacked clients send honest rows before and after: those are no detections. Round 3 only:
+    1 of 4 accepted, 6 ms, and a weight of 0.2."""
+    one = cell(
+        {"attack": "neg"},
+        accuracy=[0.5] * 5,
+        malicious_accepted=[4, 4, 1, 4, 4],
+        malicious_weight=[0.05, 0.05, 0.2, 0.05, 0.05],
+        craft_s=[0.001, 0.001, 0.006, 0.001, 0.001],
+        config={"attack_start": 3, "attack_rounds": 1},
+    )
+    assert value("tpr", one) == 75.0
+    assert value("craft_ms", one) == pytest.approx(6.0) and value("weight", one) == pytest.approx(
+        20
+    )
+
+
+def test_the_attack_is_known_also_where_it_is_no_axis():
+    named = {"attack": {"_target_": "attacks.none.NoAttack"}}
+    assert attack_of(cell({}, config=named)) == "none"
+    assert attack_of(cell({"attack": "faker_2d"}, config=named)) == "faker_2d"
+    assert attack_of(cell({})) == ""
+    assert np.isnan(value("tpr", cell({}, config=named)))
 
 
 def test_nothing_malicious_is_no_detection_rate():

@@ -144,7 +144,7 @@ def test_a_study_of_one_run():
         [cell({}, 0, 0.9, config={"attack": "neg", "defense": "krum"}, space="update")], {}
     )
     (table,) = Long(("accuracy", "fpr"))(made)
-    assert texts(table) == [["made_up", "90.0", "0"]] and list(table.header)[0] == "run"
+    assert texts(table) == [["made_up", "90.0", "0"]] and table.header[0] == "run"
     assert "one seed (0)" in table.caption and "defense krum (U)" in table.caption
 
 
@@ -169,7 +169,7 @@ def test_external_rows_are_the_table():
 
 
 def test_refusals_say_what_would_work():
-    with pytest.raises(UnknownNameError, match="axis of this study 'deffense'.*'defense'"):
+    with pytest.raises(UnknownNameError, match=r"axis of this study .deffense.*defense"):
         Matrix(rows="deffense")(two_by_two())
     with pytest.raises(ConfigError, match="name two axes"):
         Matrix(rows="attack", columns="attack")

@@ -82,6 +82,8 @@ def _remember(rows: Tensor, context: Context) -> tuple[Tensor, Memory]:
     sums = [
         past[c] + row if c in past else row for c, row in zip(present.tolist(), rows, strict=True)
     ]
+    # A liar may add up to infinity; one NaN cosine would blind the rule to everybody.
+    sums = [h.clamp(min=torch.finfo(h.dtype).min, max=torch.finfo(h.dtype).max) for h in sums]
     past.update(zip(present.tolist(), sums, strict=True))
     known = sorted(past)
     memory = {"clients": torch.tensor(known), "history": torch.stack([past[c] for c in known])}
@@ -97,7 +99,7 @@ def _cosines(history: Tensor) -> Tensor:
 
 
 def _weights(cosines: Tensor, confidence: float) -> Tensor:
-    """(n,) in [0, 1], at least one of them 1."""
+    """(n,) in [0, 1]; the most novel client's is above 0."""
     nearest = cosines.max(dim=1).values
     # Pardoning: whoever looks like an even more suspicious client is judged more mildly.
     pardon = torch.where(

@@ -18,7 +18,7 @@ from fedalign.core.gram import centred_gram, squared_distances
 from fedalign.core.moments import moments
 from fedalign.core.threat import Family, Space
 
-Start = Literal["medoid", "mean", "zero"]
+Start = Literal["crowd", "mean", "zero"]
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,16 @@ class GeometricMedian(Defense):
     """Smoothed Weiszfeld steps: z = sum_i b_i x_i / sum_i b_i, b_i = 1 / max(nu, |z - x_i|).
 
     f < n / 2. nu: smoothing > 0, in units of the update's length. iterations: >= 1, or fewer
-    once no coefficient moves by more than 1e-12. start: "medoid", "mean" (the paper) or "zero"
-    (ByzFL). All steps work on the n x n inner products, so their number hardly matters. space:
-    what attacks measure themselves against. scores: (n,) distances to the result.
+    once no coefficient moves by more than 1e-12. start: "mean" (the paper), "zero" (ByzFL) or
+    "crowd": first weights by each row's median distance to the others. All steps work on the
+    n x n inner products, so their number hardly matters. space: what attacks measure themselves
+    against. scores: (n,) distances to the result.
     """
 
     nu: float = 1e-6
     iterations: int = 8
-    # From the mean, rows at 1e30 need a hundred steps to be forgotten; from the medoid, none.
-    start: Start = "medoid"
+    # From the mean, rows at 1e30 need a hundred steps to be forgotten; from the crowd, none.
+    start: Start = "crowd"
     space: Space = "update"
 
     family: ClassVar[Family] = "distance"
@@ -58,7 +59,7 @@ class GeometricMedian(Defense):
         elif self.start == "zero":
             distances = moments(updates)[0].sqrt()
         else:
-            distances = _from_medoid(gram)
+            distances = squared_distances(gram).sqrt_().quantile(0.5, dim=1)
         for _ in range(self.iterations):
             before, weights = coefficients, 1 / distances.clamp(min=self.nu)
             coefficients = weights / weights.sum()
@@ -66,16 +67,6 @@ class GeometricMedian(Defense):
             if float((coefficients - before).abs().max()) <= 1e-12:
                 break
         return Aggregate.combine(updates, coefficients, scores=distances)
-
-
-def _from_medoid(gram: Tensor) -> Tensor:
-    """Distances to the row with the smallest sum of them, its near half all at their median.
-
-    Otherwise the row itself, at distance 0, would keep nearly all the weight.
-    """
-    distances = squared_distances(gram).sqrt_()
-    medoid = distances[distances.sum(dim=1).argmin()]
-    return medoid.clamp(min=float(medoid.quantile(0.5)))
 
 
 def _distances(gram: Tensor, coefficients: Tensor) -> Tensor:

@@ -87,8 +87,8 @@ def _run(words: Sequence[str]) -> int:
     from experiments import study as studies
     from experiments.progress import Progress
 
-    facts = preflight.check(study, console)
-    ledger = studies.run(study, facts, Progress(console))
+    checked = preflight.check(study, console)
+    ledger = studies.run(study, checked, Progress(console))
     folder = Path(study.settings["output_root"]) / study.name
     _show(folder, console)
     if next(folder.glob("*/events.jsonl"), None):

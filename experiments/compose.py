@@ -24,6 +24,7 @@ from experiments import catalogue
 from fedalign.core.digest import of_data
 from fedalign.core.errors import ConfigError, UnknownNameError
 
+FEDERATION = "experiments.federation_cell.play"  # the cell function of most scenarios
 STUDY_KEYS = ("title", "grid", "presets", "report", "cell", "scenario")
 NOT_IDENTITY = ("runtime", "workers", "output_root", "keep", "reuse", "preset", "checkpoint_s")
 
@@ -81,7 +82,7 @@ def study(arguments: Sequence[str]) -> Study:
         axes=labels,
         cells=cells,
         report=meta["report"] or {},
-        cell=meta["cell"] or "experiments.federation_cell.play",
+        cell=meta["cell"] or FEDERATION,
         settings=settings,
         command="python run_experiment.py " + " ".join(arguments),
     )
@@ -264,6 +265,13 @@ def _refuse(key: str, base: Mapping[str, Any], nodes: Mapping[str, list[dict[str
     raise UnknownNameError(f"parameter of the {group} in this study", name, known or {"(none)"})
 
 
-def default_workers() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def workers_for(study: Study) -> int:
+    """Cells side by side: as asked, else the cores; one on a GPU or beside client processes."""
+    asked = study.settings["workers"]
+    if asked is not None:
+        return asked
+    alone = any(
+        cell.config.get("device") == "cuda" or "processes" in cell.config.get("runtime", {})
+        for cell in study.cells
+    )
+    return 1 if alone else len(os.sched_getaffinity(0))

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console
 
 from experiments import federation_cell
 from experiments.build import build, locate
-from experiments.compose import Study
+from experiments.compose import FEDERATION, Study, workers_for
 from experiments.progress import duration
-from experiments.study import workers_for
 from fedalign.core.digest import canonical
 
 LONG_S = 600.0
 
 
-def check(study: Study, console: Console) -> dict[str, dict[str, Any]]:
-    """Build every object of every axis once; returns facts per run id for the report.
+@dataclass(frozen=True)
+class Checked:
+    """facts: run id -> what the report should know of a cell. holdings: samples per class of
+    every client of the first cell, for the partition figure."""
 
-    Refuses with one sentence. Prints the estimated time of a study that takes long.
+    facts: Mapping[str, Mapping[str, Any]]
+    holdings: Sequence[Sequence[int]] = ()
+
+
+def check(study: Study, console: Console) -> Checked:
+    """Build every object of every axis once and refuse with one sentence what cannot run.
+
+    Prints the estimated time of a study that takes long.
     """
-    if study.cell != "experiments.federation_cell.play":
+    if study.cell != FEDERATION:
         locate(study.cell)
-        return {}
+        return Checked({})
     facts: dict[str, dict[str, Any]] = {}
     built: dict[str, Any] = {}
+    holdings: list[list[list[int]]] = []
     for cell in study.cells:
         for group in ("algorithm", "model", "workload", "partition", "attack", "defense"):
             key = canonical(cell.config[group])
@@ -38,9 +50,10 @@ def check(study: Study, console: Console) -> dict[str, dict[str, Any]]:
         key = canonical([cell.config[name] for name in _DATA_KEYS])
         if key not in built:
             built[key] = federation_cell.holdings(cell.config)
+            holdings.append(built[key])
             _trainable(cell.config)
     _estimate(study, console)
-    return facts
+    return Checked(facts, holdings[0])
 
 
 _RULE_KEYS = (
@@ -57,8 +70,6 @@ def _trainable(config: Any) -> None:
 
 def _estimate(study: Study, console: Console) -> None:
     """One timed round of the first cell, if the study looks long."""
-    from time import perf_counter
-
     cells = [c.config for c in study.cells]
     client_rounds = sum(c["rounds"] * c["clients"] * c["participation"] for c in cells)
     if client_rounds < 1_000_000:

@@ -26,7 +26,8 @@ from typing import Any
 
 from experiments import catalogue
 from experiments.build import locate
-from experiments.compose import Cell, Study, default_workers
+from experiments.compose import Cell, Study, workers_for
+from experiments.preflight import Checked
 from experiments.progress import Progress
 from experiments.run_folder import finished, write
 from fedalign.core.digest import of_files
@@ -51,11 +52,8 @@ class Ledger:
         return sum(bool(reason) for reason in self.reasons.values())
 
 
-def run(study: Study, facts: Mapping[str, Mapping[str, Any]], progress: Progress) -> Ledger:
-    """Play every unfinished cell below `output_root`/<study name> and write study.json.
-
-    facts: run id -> what the report should know of a cell.
-    """
+def run(study: Study, checked: Checked, progress: Progress) -> Ledger:
+    """Play every unfinished cell below `output_root`/<study name> and write study.json."""
     folder = Path(study.settings["output_root"]) / study.name
     environment = describe(study)
     with _locked(folder):
@@ -77,20 +75,8 @@ def run(study: Study, facts: Mapping[str, Mapping[str, Any]], progress: Progress
             raise StudyStopped(_stopped("The disk is full", ledger, study)) from error
         finally:
             progress.end()
-            _index(study, folder, ledger, facts, environment)
+            _index(study, folder, ledger, checked, environment)
     return ledger
-
-
-def workers_for(study: Study) -> int:
-    """Cells side by side: as asked, else the cores; one on a GPU or beside client processes."""
-    asked = study.settings["workers"]
-    if asked is not None:
-        return asked
-    alone = any(
-        cell.config.get("device") == "cuda" or "processes" in cell.config.get("runtime", {})
-        for cell in study.cells
-    )
-    return 1 if alone else default_workers()
 
 
 def describe(study: Study) -> dict[str, Any]:
@@ -221,7 +207,7 @@ def _index(
     study: Study,
     folder: Path,
     ledger: Ledger,
-    facts: Mapping[str, Mapping[str, Any]],
+    checked: Checked,
     environment: Mapping[str, Any],
 ) -> None:
     """study.json: what was asked and what became of it."""
@@ -232,7 +218,7 @@ def _index(
         axes = {axis: label for axis, label in cell.axes.items() if axis != "seed"}
         cells.append({
             "run_id": cell.run_id, "axes": axes, "seed": cell.config.get("seed", 0),
-            "status": status, "reason": reason or "", "facts": facts.get(cell.run_id, {}),
+            "status": status, "reason": reason or "", "facts": checked.facts.get(cell.run_id, {}),
             "config": cell.config,
         })  # fmt: skip
     index = {
@@ -242,12 +228,23 @@ def _index(
         "axes": {axis: values for axis, values in study.axes.items() if axis != "seed"},
         "report": study.report,
         "cells": cells,
+        "rows": list(_measured(study, folder)),
     }
     try:
+        if checked.holdings:
+            write(folder / "partition.json", json.dumps({"clients": checked.holdings}) + "\n")
         write(folder / "study.json", json.dumps(index) + "\n")
         write(folder / "environment.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
     except OSError:
         print("The disk is full: study.json could not be written.", file=sys.stderr)
+
+
+def _measured(study: Study, folder: Path) -> Iterator[Mapping[str, Any]]:
+    """The rows of cells that are measurements and not federations."""
+    for cell in study.cells:
+        path = folder / cell.run_id / "rows.json"
+        if path.is_file():
+            yield from json.loads(path.read_text())
 
 
 def _commit() -> str:

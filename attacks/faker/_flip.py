@@ -44,5 +44,5 @@ def _histogram(row: Tensor) -> tuple[Tensor, Tensor]:
     for span in chunks(len(row)):
         part = row[span]
         torch.bitwise_right_shift(part.abs().float().view(torch.int32), SHIFT, out=bins[span])
-        energies += torch.bincount(bins[span], part.double().square_(), minlength=4096)
+        energies += torch.bincount(bins[span], part.double().square(), minlength=4096)
     return bins, energies

@@ -102,7 +102,9 @@ def place(sums: Sums, p: float, v: float, limit: float | None = None) -> np.ndar
         u = direction(sums, x)
         if max(p - v * u.min(), v * u.max() - p) <= limit * (1 + TOLERANCE):
             return p - v * u
-    # No direction of this length fits: a shorter one keeps every upper budget.
+    # No direction of this length fits: a shorter row keeps every upper budget and the cosine.
+    if p < 0:
+        return (p - v * u) * (limit / np.abs(p - v * u).max())
     return p - max(0.0, min((limit + p) / u.max(), (limit - p) / -u.min())) * u
 
 

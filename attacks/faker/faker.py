@@ -99,9 +99,7 @@ class Faker:
         return Knowledge.FULL if self.dist_bound == "rule" else Knowledge.OWN
 
     def __call__(self, view: View) -> Crafted:
-        plan = self if self.solver != "auto" else replace(self, solver=self._chosen(view.family))
-        if plan.solver != "distance" and plan.dist_bound == "rule":
-            plan = replace(plan, dist_bound=None)  # auto met another family
+        plan = self._resolved(view.family)
         alone = plan.sybil_angle is not None or (plan.cooperate and plan.solver == "distance")
         own = view.own[:1] if alone else view.own
         honest = view.in_space(own)
@@ -115,11 +113,16 @@ class Faker:
             crafted = clones(crafted[0], len(view.own))
         return Crafted(view.as_updates(crafted), notes={"solver": plan.solver})
 
-    def _chosen(self, family: str) -> str:
-        return BY_FAMILY.get(family, "2d")
+    def _resolved(self, family: str) -> Faker:
+        """auto becomes a solver; a radius bisected against Krum means nothing to the others."""
+        if self.solver != "auto":
+            return self
+        solver = BY_FAMILY.get(family, "2d")
+        unused = solver != "distance" and self.dist_bound == "rule"
+        return replace(self, solver=solver, dist_bound=None if unused else self.dist_bound)
 
     def _check_combinations(self) -> None:
-        if self.solver in ("norm", "product") and self.norm_bound is None:
+        if self.solver in ("auto", "norm", "product") and self.norm_bound is None:
             raise ConfigError(f"Faker.solver={self.solver} needs a norm_bound: a number or 'own'.")
         if self.dist_bound == "rule" and self.solver not in ("auto", "distance"):
             raise ConfigError(

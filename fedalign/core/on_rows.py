@@ -18,6 +18,9 @@ def on_rows(rule: Defense, updates: Tensor, keep: Tensor, context: Context) -> A
     """
     if not bool(keep.any()):
         return Aggregate.skip(updates, memory=dict(context.memory))
+    if bool(keep.all()):  # nothing to cut, nothing to copy
+        result = rule(updates, context.inner("rule"))
+        return replace(result, memory={"rule": result.memory})
     result = rule(updates[keep], context.inner("rule").rows(keep))
     return replace(
         result,

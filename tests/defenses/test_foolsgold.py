@@ -82,6 +82,15 @@ def test_only_the_named_part_is_compared():
         FoolsGold(part="head")(rows)
 
 
+def test_a_history_beyond_float32_does_not_blind_the_rule():
+    """Two rows of 3e38 add up to more than the largest float32, 3.4e38."""
+    rows = torch.eye(3)
+    rows[0, 0] = 3e38
+    first = FoolsGold()(rows)
+    second = FoolsGold()(rows, Context(round=2, memory=first.memory))
+    assert bool(second.vector.isfinite().all()) and bool(second.accepted.all())
+
+
 @given(st.permutations(range(8)), st.integers(0, 20))
 def test_order_of_clients_does_not_matter(order, seed):
     rows = torch.randn(8, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

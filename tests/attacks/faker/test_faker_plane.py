@@ -59,7 +59,7 @@ MIXES = [
 ]
 
 
-@pytest.mark.parametrize("mix,seed", product(MIXES, range(3)))
+@pytest.mark.parametrize("mix,seed", list(product(MIXES, range(3))))
 def test_2d_is_no_worse_than_a_general_solver(mix, seed):
     """Maximise sum n(1 - a) by SLSQP from several starts; budgets in units of |w|."""
     from scipy.optimize import minimize

@@ -101,7 +101,8 @@ def test_winsorised_distance_keeps_radius_and_limit(seed, radius, limit, mixed):
 def test_water_filling_by_hand():
     """x = (1, 4), e = (1, 1), budget^2 = 5: unlimited kappa^2 = 5/17. Limit 2: the second takes
     4 of 5, the first the remaining 1."""
-    assert _solvers.fill(np.array([1.0, 4.0]), np.ones(2), np.sqrt(5), 2.0).tolist() == [1.0, 2.0]
+    filled = _solvers.fill(np.array([1.0, 4.0]), np.ones(2), np.sqrt(5), 2.0)
+    assert filled == pytest.approx([1.0, 2.0])
     free = _solvers.fill(np.array([1.0, 4.0]), np.ones(2), np.sqrt(5), None)
     assert free == pytest.approx(np.sqrt(5 / 17) * np.array([1, 4]))
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from attacks import _checks
 from attacks._perturbation import (
     DIRECTIONS,
@@ -41,12 +43,11 @@ class MinMax:
     def __call__(self, view: View) -> Crafted:
         rows = _checks.benign(self, view)
         if self.search == "published":
-            return self._searched(view)
+            return self._searched(rows, view)
         around = Perturbation.of(rows, self.deviation)
         return around.crafted(_gamma(around), view)
 
-    def _searched(self, view: View) -> Crafted:
-        rows = view.benign
+    def _searched(self, rows: Tensor, view: View) -> Crafted:
         centre = rows.mean(dim=0)
         step = direction_of(rows, centre, self.deviation)
         widest = published_distances(rows).max()

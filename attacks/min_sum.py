@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from torch import Tensor
+
 from attacks import _checks
 from attacks._perturbation import (
     DIRECTIONS,
@@ -40,14 +42,13 @@ class MinSum:
     def __call__(self, view: View) -> Crafted:
         rows = _checks.benign(self, view)
         if self.search == "published":
-            return self._searched(view)
+            return self._searched(rows, view)
         around = Perturbation.of(rows, self.deviation)
         farthest = float(around.from_mean.max()) ** 0.5
         gamma = farthest / around.square**0.5 if around.square > 0 else 0.0
         return around.crafted(gamma, view)
 
-    def _searched(self, view: View) -> Crafted:
-        rows = view.benign
+    def _searched(self, rows: Tensor, view: View) -> Crafted:
         centre = rows.mean(dim=0)
         step = direction_of(rows, centre, self.deviation)
         widest = published_distances(rows).sum(dim=1).max()

@@ -59,7 +59,7 @@ def entries(group: str) -> Iterator[Entry]:
         target = _target(group, name)
         module, _, attribute = target.rpartition(".")
         idea, paper = _docstring(module, attribute)
-        yield Entry(group, name, target, idea, paper)
+        yield Entry(group, name, target, idea + _difference(group, name), paper)
 
 
 def markdown(group: str) -> str:
@@ -79,6 +79,21 @@ def _target(group: str, name: str) -> str:
         return str(node["_target_"])
     base = next(option for option in node["defaults"] if option != "_self_")
     return _target(group, str(base))
+
+
+def _difference(group: str, name: str) -> str:
+    """What a variant changes, as ` [key=value]`."""
+    node = _yaml(CONF / group / f"{name}.yaml")
+    if "defaults" not in node:
+        return ""
+    changed = {k: v for k, v in node.items() if k not in ("defaults", "_target_")}
+    return f" [{', '.join(f'{k}={_short(v)}' for k, v in changed.items())}]"
+
+
+def _short(value: object) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 @cache

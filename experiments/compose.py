@@ -31,11 +31,13 @@ NOT_IDENTITY = ("runtime", "workers", "output_root", "keep", "reuse", "preset", 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: what varies, the resolved config, and a name that is the hash of the latter."""
+    """One run: what varies, the resolved config, a name that is the hash of the latter, and which
+    option each group took, by name."""
 
     run_id: str
     axes: Mapping[str, str]
     config: Mapping[str, Any]
+    choices: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def study(arguments: Sequence[str]) -> Study:
     overrides = [_parse(argument) for argument in arguments]
     scenario = _single(overrides, "scenario", "single")
     catalogue.check("scenario", scenario)
-    base = _base(scenario)
+    base, choices = _base(scenario)
     presets = base.pop("presets", None) or {}
     preset = _single(overrides, "preset", None)
     if preset is not None and preset not in presets:
@@ -72,7 +74,8 @@ def study(arguments: Sequence[str]) -> Study:
     nodes = {axis: [_node(axis, value) for value in values] for axis, values in axes.items()}
     for key, value in fixed.items():
         base.update(_node(key, value))
-    cells = list(_cells(base, axes, nodes, parameters))
+        choices |= {key: value} if key in choices else {}
+    cells = list(_cells(base, choices, axes, nodes, parameters))
     name = scenario if preset is None else f"{scenario}-{preset}"
     settings = {key: cells[0].config[key] for key in ("output_root", "workers", "keep", "reuse")}
     labels = {axis: list(dict.fromkeys(map(_label, values))) for axis, values in axes.items()}
@@ -169,13 +172,20 @@ def _check(key: str, value: Any, base: Mapping[str, Any]) -> None:
 def _composed(name: str, override: str | None) -> Mapping[str, Any]:
     with warnings.catch_warnings(), initialize_config_dir(str(catalogue.CONF), version_base="1.3"):
         warnings.simplefilter("ignore")  # variants need no `_self_`
-        config = compose(name, overrides=[override] if override else [])
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+        overrides = [override] if override else []
+        config = compose(name, overrides=overrides, return_hydra_config=True)
+        choices = dict(config.hydra.runtime.choices)
+        OmegaConf.set_struct(config, False)
+        config.pop("hydra")
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return {**plain, "choices": choices}
 
 
-def _base(scenario: str) -> dict[str, Any]:
+def _base(scenario: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config of a scenario before its grid, and the option each group takes."""
     base = deepcopy(dict(_composed("config", f"scenario={scenario}")))
-    return {"grid": {}, "presets": {}, "report": {}, "cell": None, **base}
+    taken = {g: n for g, n in base.pop("choices").items() if g in base and g != "scenario"}
+    return {"grid": {}, "presets": {}, "report": {}, "cell": None, **base}, taken
 
 
 def _node(key: str, value: Any) -> dict[str, Any]:
@@ -200,6 +210,7 @@ def _label(value: Any) -> str:
 
 def _cells(
     base: Mapping[str, Any],
+    choices: Mapping[str, str],
     axes: Mapping[str, list[Any]],
     nodes: Mapping[str, list[dict[str, Any]]],
     parameters: Mapping[str, list[Any]],
@@ -224,7 +235,8 @@ def _cells(
         run_id = identity(config, swept)
         if run_id not in seen:
             seen.add(run_id)
-            yield Cell(run_id, labels, config)
+            taken = {group: labels.get(group, name) for group, name in choices.items()}
+            yield Cell(run_id, labels, config, taken)
     for key in parameters:
         if key not in reached:
             _refuse(key, base, nodes)

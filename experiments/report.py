@@ -81,12 +81,22 @@ def _command(study: StudyResults, found: Mapping[str, Any]) -> str:
 def _main(study: StudyResults, found: Mapping[str, Any]) -> list[Table]:
     rows = found.get("rows")
     if rows:
-        return [external(rows, "main", (found.get("report") or {}).get("title") or study.name)]
+        caption = (found.get("report") or {}).get("title") or study.name
+        names = list(dict.fromkeys(row.get("table", "main") for row in rows))
+        parts = {
+            n: [_without(row, "table") for row in rows if row.get("table", "main") == n]
+            for n in names
+        }
+        return [external(part, name, caption) for name, part in parts.items()]
     asked = (found.get("report") or {}).get("main") or {}
     matrix = Matrix(**{"rows": "defense", "columns": "attack", **asked})
     if matrix.rows in study.axes and matrix.columns in study.axes:
         return matrix(study, "main")
     return Long()(study, "main") if study.cells else []
+
+
+def _without(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return {name: value for name, value in row.items() if name != key}
 
 
 def _tables(study: StudyResults, found: Mapping[str, Any]) -> list[Table]:

@@ -14,7 +14,7 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -117,35 +117,47 @@ def _play(
     ledger: Ledger,
     progress: Progress,
 ) -> None:
-    """Keep `workers` cells in flight. A worker that dies is suspected of its cells: each gets a
-    second chance, alone among the living."""
-    queue, deaths = list(reversed(todo)), {}
+    """All cells side by side; those in flight when a worker died once more, each alone."""
+
+    def submit(pool: ProcessPoolExecutor, cell: Cell) -> Future:
+        progress.started(cell)
+        path = folder / cell.run_id
+        return pool.submit(_cell, study.cell, dict(cell.config), path, environment)
+
+    def settle(cell: Cell, reason: str) -> None:
+        ledger.reasons[cell.run_id] = reason
+        progress.finished(cell, reason)
+
+    suspects = _fly(todo, workers, submit, settle)
+    for cell in suspects:
+        if _fly([cell], 1, submit, settle):
+            settle(cell, "its process was killed twice (out of memory?)")
+
+
+def _fly(
+    cells: Sequence[Cell],
+    width: int,
+    submit: Callable[[ProcessPoolExecutor, Cell], Future],
+    settle: Callable[[Cell, str], None],
+) -> list[Cell]:
+    """Keep `width` cells in flight; returns those that were when a worker died."""
+    queue, suspects = list(reversed(cells)), []
     while queue:
-        pool = _pool(workers)
-        flying: dict[Future, Cell] = {}
+        pool, flying = _pool(width), {}
         try:
             while queue or flying:
-                while queue and len(flying) < workers:
-                    cell = queue.pop()
-                    work = (study.cell, dict(cell.config), folder / cell.run_id, environment)
-                    flying[pool.submit(_cell, *work)] = cell
-                    progress.started(cell)
+                while queue and len(flying) < width:
+                    future = submit(pool, queue[-1])  # refused by a broken pool, it stays queued
+                    flying[future] = queue.pop()
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in done:
                     reason = future.result()
-                    cell = flying.pop(future)
-                    ledger.reasons[cell.run_id] = reason
-                    progress.finished(cell, reason)
+                    settle(flying.pop(future), reason)
         except BrokenProcessPool:
-            for cell in flying.values():
-                deaths[cell.run_id] = deaths.get(cell.run_id, 0) + 1
-                if deaths[cell.run_id] < 2:
-                    queue.append(cell)
-                    continue
-                ledger.reasons[cell.run_id] = "its process was killed twice (out of memory?)"
-                progress.finished(cell, ledger.reasons[cell.run_id])
+            suspects += flying.values()
         finally:
             _end(pool)
+    return suspects
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
@@ -219,7 +231,7 @@ def _index(
         cells.append({
             "run_id": cell.run_id, "axes": axes, "seed": cell.config.get("seed", 0),
             "status": status, "reason": reason or "", "facts": checked.facts.get(cell.run_id, {}),
-            "config": cell.config,
+            "choices": cell.choices, "config": cell.config,
         })  # fmt: skip
     index = {
         "name": study.name,

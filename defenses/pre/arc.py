@@ -56,7 +56,8 @@ class ARC(Defense):
         require(self, n, f)
         factors = _factors(updates, clipped=2 * f * (n - f) // n)
         inside = replace(context.inner("rule"), byzantine_count=f)
-        result = self.rule(_scaled(updates, factors), inside)
+        clipped = updates * factors.to(updates.dtype)[:, None] if f else updates
+        result = self.rule(clipped, inside)
         coefficients = result.coefficients
         return replace(
             result,
@@ -71,12 +72,3 @@ def _factors(updates: Tensor, clipped: int) -> Tensor:
     order = lengths.sort(stable=True).indices
     threshold = lengths[order[len(order) - clipped - 1]]
     return torch.where(lengths > threshold, threshold / lengths, 1.0)
-
-
-def _scaled(updates: Tensor, factors: Tensor) -> Tensor:
-    if bool((factors == 1).all()):
-        return updates
-    scaled = updates.clone()
-    for i in (factors != 1).nonzero()[:, 0].tolist():
-        scaled[i] = (updates[i].double() * factors[i]).to(updates.dtype)
-    return scaled

@@ -80,8 +80,9 @@ def _nearer(low: Tensor, high: Tensor, middle: Tensor) -> Tensor:
 def _sum(rows: Iterable[Tensor]) -> Tensor:
     first, *others = rows
     total = first.to(torch.float64, copy=True)
+    wide = torch.empty_like(total)
     for row in others:
-        total.add_(row)
+        total.add_(wide.copy_(row))
     return total
 
 
@@ -94,7 +95,8 @@ def _by_column(
     """Sort every column as far as needed and let `finish` turn n wires into one row."""
     n, columns = updates.shape
     result = torch.empty(columns, dtype=updates.dtype, device=updates.device)
-    if updates.device.type == "cpu" and n <= LARGEST_NETWORK:
+    plain = updates.device.type == "cpu" and updates.dtype in (torch.float32, torch.float64)
+    if plain and n <= LARGEST_NETWORK:
         roles = [Role.UNREAD] * n
         for i in summed:
             roles[i] = Role.SUMMED
@@ -103,14 +105,16 @@ def _by_column(
         size = min(columns, _COLUMNS)
         order: Callable[[Tensor], Wires] = Network.of(roles).bind(size, like=updates)
     else:
-        size, order = _SORTED_COLUMNS, _sorted
+        size, order = _SORTED_COLUMNS, _sorted if plain else _sorted_by_torch
     for span in chunks(columns, size):
         result[span] = finish(order(updates[:, span]))[: span.stop - span.start]
     return result
 
 
 def _sorted(chunk: Tensor) -> Wires:
-    if chunk.device.type != "cpu" or chunk.dtype not in (torch.float32, torch.float64):
-        return chunk.sort(dim=0).values.unbind()
     columns = np.sort(np.ascontiguousarray(chunk.numpy().T), axis=1)  # vectorised along a row
     return torch.from_numpy(np.ascontiguousarray(columns.T)).unbind()
+
+
+def _sorted_by_torch(chunk: Tensor) -> Wires:
+    return chunk.sort(dim=0).values.unbind()

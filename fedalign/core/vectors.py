@@ -77,10 +77,13 @@ def combine(coefficients: Tensor, rows: Tensor) -> Tensor:
     """
     lines = coefficients.to(device=rows.device, dtype=torch.float64).reshape(-1, len(rows))
     read = (lines != 0).any(dim=0).nonzero()[:, 0].tolist()
-    result = torch.zeros(len(lines), rows.shape[1], dtype=rows.dtype, device=rows.device)
-    if read:
-        add = _combine_in_order if rows.dtype == torch.float64 else _combine_by_chunk
-        add(lines[:, read], rows, read, result)
+    result = torch.empty(len(lines), rows.shape[1], dtype=rows.dtype, device=rows.device)
+    if not read:
+        result.zero_()
+    elif rows.dtype == torch.float64:
+        _combine_in_order(lines[:, read], rows, read, result)
+    else:
+        _combine_by_chunk(lines[:, read], rows, read, result)
     return result if coefficients.dim() == 2 else result[0]
 
 
@@ -88,16 +91,19 @@ def _combine_by_chunk(lines: Tensor, rows: Tensor, read: list[int], result: Tens
     """Widen a chunk of the rows that are read, multiply, narrow."""
     size = min(rows.shape[1], max(1024, min(16_384, 2**21 // len(read))))
     wide = torch.empty(len(read), size, dtype=torch.float64, device=rows.device)
+    sums = torch.empty(len(lines), size, dtype=torch.float64, device=rows.device)
     runs = _runs(read)
     for span in chunks(rows.shape[1], size):
-        part = wide[:, : span.stop - span.start]
+        width = span.stop - span.start
         for slot, first, count in runs:
-            part[slot : slot + count].copy_(rows[first : first + count, span])
-        result[:, span] = lines @ part
+            wide[slot : slot + count, :width].copy_(rows[first : first + count, span])
+        torch.mm(lines, wide[:, :width], out=sums[:, :width])
+        result[:, span] = sums[:, :width]
 
 
 def _combine_in_order(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:
     for line, total in zip(lines.tolist(), result, strict=True):
+        total.zero_()
         for span in chunks(rows.shape[1]):
             for c, i in zip(line, read, strict=True):
                 if c != 0.0:

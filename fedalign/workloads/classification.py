@@ -144,7 +144,8 @@ class Classification:
             orders.append((own[order], lengths))
         start = torch.stack([task.vector for task in tasks]).to(self._device)
         with self._autocast:
-            run = self._vmapped if self._batching == "vmap" else self._looped
+            at_once = self._batching == "vmap" and len(tasks) > 1
+            run = self._vmapped if at_once else self._looped
             vectors, losses = run(start, orders, correct)
         ids = [task.client for task in tasks]
         samples = [len(self._rows[task.client, task.poisoned]) for task in tasks]

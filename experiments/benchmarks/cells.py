@@ -1,0 +1,44 @@
+"""Measurements as cells of a study: what they return becomes rows of the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.run_folder import dump_yaml, write
+from fedalign.core.digest import of_data
+
+Config = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+
+
+def defenses(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_defenses`: rules against Flower's and ByzFL's."""
+    from experiments.benchmarks.defenses import measure
+
+    _write(measure(config["n"], config["d"], config["repetitions"]), config, folder, environment)
+
+
+def crafting(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=crafting_cost`: what it costs to craft, in proportion to Faker."""
+    from experiments.benchmarks.crafting import measure
+
+    rows = measure(config["d"], config["n"], config["m"], config["repetitions"])
+    _write(rows, config, folder, environment)
+
+
+def runtime(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_runtime`: overhead of a client-round and of local training."""
+    from experiments.benchmarks.runtime import measure
+
+    _write(measure(config["part"], config["repetitions"]), config, folder, environment)
+
+
+def _write(rows: Rows, config: Config, folder: Path, environment: Config) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "config.yaml", dump_yaml(config))
+    write(folder / "environment.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")
+    write(folder / "rows.json", json.dumps(list(rows), indent=1) + "\n")
+    write(folder / "digest.txt", of_data([str(config)]) + "\n")

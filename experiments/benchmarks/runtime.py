@@ -1,0 +1,211 @@
+"""Runtime overhead: what a round costs beyond the work itself.
+
+Parts: `noop`, a client-round that trains nothing, d = 1e5, here and through Flower's Ray
+simulation; `training`, local steps against a bare torch loop that takes the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from fedalign.algorithms.fedavg import FedAvg
+from fedalign.core.contracts import (
+    Aggregate,
+    ClientInfo,
+    ClientTask,
+    Context,
+    Dataset,
+    Defense,
+    State,
+    Updates,
+    Work,
+)
+from fedalign.core.seeds import Seeds
+from fedalign.core.threat import Crafted, Knowledge
+from fedalign.core.vectors import Layout
+from fedalign.data.partition.iid import Iid
+from fedalign.data.splits import Splits
+from fedalign.federation.round import Federation, global_round
+from fedalign.federation.runtimes.client_work import ClientWork, Site
+from fedalign.federation.runtimes.inline import Inline
+from fedalign.federation.sampling import Sampling
+from fedalign.models.lenet import Lenet
+from fedalign.models.mlp import Mlp
+from fedalign.models.softmax import Softmax
+from fedalign.training.sgd import Sgd, batch_order
+from fedalign.workloads.classification import Classification, Holdings
+
+Row = Mapping[str, Any]
+CLIENTS, PARAMETERS = 20, 100_000
+
+
+def measure(part: str, repetitions: int) -> Sequence[Row]:
+    """part: noop or training. Rows of one interleaved run, minimum over repetitions."""
+    torch.set_num_threads(1)
+    return {"noop": _noop, "training": _training}[part](repetitions)
+
+
+class _Idle:
+    """A workload of 1e5 parameters that answers at once."""
+
+    layout = Layout.of({"weights": (PARAMETERS,)})
+    clients = tuple(ClientInfo(i, 1) for i in range(CLIENTS))
+    splits = frozenset({"test"})
+
+    def initial(self) -> torch.Tensor:
+        return torch.zeros(PARAMETERS)
+
+    def train(self, tasks, memories, correct=None):
+        rows = torch.stack([task.vector for task in tasks])
+        ids = torch.tensor([task.client for task in tasks])
+        return Updates(ids, rows, torch.ones(len(tasks), dtype=torch.int64)), memories
+
+    def evaluate(self, vector, split="test"):
+        return {"accuracy": 0.0, "loss": 0.0}
+
+
+class _Mean(Defense):
+    def __call__(self, updates: torch.Tensor, context: Context = Context()) -> Aggregate:
+        return Aggregate.mean(updates, torch.ones(len(updates), dtype=torch.bool))
+
+
+class _Honest:
+    knowledge = Knowledge.OWN
+
+    def __call__(self, view):
+        return Crafted(view.own)
+
+
+def _noop(repetitions: int) -> Sequence[Row]:
+    seeds, idle = Seeds(0), _Idle()
+    work = ClientWork(idle, FedAvg(), seeds)
+    parts = Federation(
+        idle, FedAvg(), Inline(Site(work, lambda device: work, 32)), Sampling(CLIENTS), _Honest(),
+        _Mean(), seeds, b"", Work(1),
+    )  # fmt: skip
+    state = State(0, idle.initial())
+
+    def ours() -> None:
+        global_round(parts, state)
+
+    flower, why = _flower_ray()
+    timed = _interleaved({"fedalign inline": ours}, max(repetitions, 20))
+    rows = [_overhead("fedalign inline", timed["fedalign inline"] / CLIENTS, goal_ms=0.5)]
+    if flower is None:
+        rows.append(
+            {
+                "table": "overhead",
+                "runtime": "Flower on Ray",
+                "ms per client-round": None,
+                "note": why,
+            }
+        )
+    else:
+        rows.append(_overhead("Flower on Ray", flower(), goal_ms=None))
+        rows[0]["ratio"] = round(rows[1]["ms per client-round"] / rows[0]["ms per client-round"], 1)
+    return rows
+
+
+def _overhead(name: str, seconds: float, goal_ms: float | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "table": "overhead",
+        "runtime": name,
+        "ms per client-round": round(seconds * 1e3, 4),
+    }
+    if goal_ms is not None:
+        row |= {"goal ms": goal_ms, "met": seconds * 1e3 <= goal_ms}
+    return row
+
+
+def _flower_ray() -> tuple[Callable[[], float] | None, str]:
+    """Seconds per client-round of the same idle work through Flower's Ray simulation."""
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        return None, "Ray is absent: pip install 'fedalign[sim]'"
+    from experiments.benchmarks.flower_ray import seconds_per_client_round
+
+    return lambda: seconds_per_client_round(CLIENTS, PARAMETERS), ""
+
+
+def _training(repetitions: int) -> Sequence[Row]:
+    cases = [
+        ("softmax 650", Softmax(), (1, 8, 8), 67, "vmap"),
+        ("mlp 4810", Mlp(), (1, 8, 8), 67, "vmap"),
+        ("mlp 4810", Mlp(), (1, 8, 8), 67, "loop"),
+        ("mlp 159010", Mlp((200,)), (1, 28, 28), 250, "loop"),
+        ("lenet 61706", Lenet(), (1, 28, 28), 64, "loop"),
+    ]
+    return [_trained(*case, repetitions) for case in cases]
+
+
+def _trained(
+    name: str, model: Any, shape: tuple[int, ...], samples: int, batching: str, repetitions: int
+) -> Row:
+    world, data = _world(model, shape, samples, batching)
+    module = model.build(shape, 10)
+    tasks = [ClientTask("train", c, 1, world.initial(), Work(2)) for c in range(CLIENTS)]
+    orders = [
+        batch_order(samples, Work(2), 32, Seeds(0).at("batch_order", round=1, client=c))
+        for c in range(CLIENTS)
+    ]
+    start = [p.detach().clone() for p in module.parameters()]
+
+    def ours() -> None:
+        world.train(tasks, [{}] * CLIENTS)
+
+    def bare() -> None:
+        for order, lengths in orders:
+            with torch.no_grad():
+                for parameter, value in zip(module.parameters(), start, strict=True):
+                    parameter.copy_(value)
+            optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+            for rows, length in zip(order, lengths, strict=True):
+                picked = torch.from_numpy(rows[:length])
+                optimizer.zero_grad()
+                cross_entropy(module(data.inputs[picked]), data.labels[picked]).backward()
+                optimizer.step()
+
+    timed = _interleaved({"ours": ours, "bare": bare}, repetitions)
+    ratio = timed["ours"] / timed["bare"]
+    return {
+        "table": "training",
+        "model": name,
+        "batching": batching,
+        "ours ms per client-round": round(timed["ours"] / CLIENTS * 1e3, 3),
+        "bare torch ms": round(timed["bare"] / CLIENTS * 1e3, 3),
+        "ratio": round(ratio, 2),
+        "goal": "<= 1.15",
+        "met": ratio <= 1.15,
+    }
+
+
+def _world(
+    model: nn.Module, shape: tuple[int, ...], samples: int, batching: str
+) -> tuple[Classification, Dataset]:
+    rng = Seeds(0).at("benchmark")
+    count = samples * CLIENTS
+    inputs = torch.from_numpy(rng.random((count, *shape), dtype="float32"))
+    data = Dataset(inputs, torch.from_numpy(rng.integers(0, 10, count)), 10)
+    splits = Splits(data, data.take(torch.arange(32)), data.take(torch.arange(32)), "random")
+    holdings = Holdings(Iid(), CLIENTS)
+    return Classification(splits, holdings, model, Sgd(lr=0.1), Seeds(0), batching), data
+
+
+def _interleaved(calls: Mapping[str, Callable[[], None]], repetitions: int) -> Mapping[str, float]:
+    """Seconds of each call, minimum over repetitions taken in turn after one warm-up."""
+    for call in calls.values():
+        call()
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(repetitions):
+        for name, call in calls.items():
+            begin = perf_counter()
+            call()
+            best[name] = min(best[name], perf_counter() - begin)
+    return best

@@ -15,6 +15,7 @@ import torch
 from experiments.build import build
 from experiments.run_folder import RunFolder
 from fedalign.core.contracts import (
+    Context,
     DataAttack,
     Defense,
     Runtime,
@@ -26,6 +27,8 @@ from fedalign.core.contracts import (
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
+from fedalign.core.threat import Knowledge, View
+from fedalign.core.vectors import Layout
 from fedalign.federation.round import Federation, Outcome, Schedule, global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.sampling import Sampling, choose_attackers
@@ -124,14 +127,46 @@ def validate(config: Config) -> dict[str, Any]:
     return {"space": rule.space, "family": rule.family, "byzantine": len(who.attackers)}
 
 
-def holdings(config: Config) -> list[list[int]]:
-    """Samples per class of every client: what the partition figure shows."""
-    splits = build(config["data"]).load()
-    labels = splits.clients.labels.numpy()
-    parts = build(config["partition"])(
-        labels, config["clients"], Seeds(config["seed"]).at("partition")
+def rehearse(config: Config, layout: Layout, attack: Any, rule: Defense) -> None:
+    """One call of attack (if given) and rule on noise (n, d), so that they refuse what they must
+    before any training; f is the study's."""
+    who, rng = sampling(config), Seeds(0).at("rehearsal")
+    rows = torch.from_numpy(rng.standard_normal((who.size, layout.size), dtype="float32"))
+    context = Context(
+        clients=torch.arange(who.size),
+        weights=torch.ones(who.size, dtype=torch.float64),
+        byzantine_count=who.byzantine_count,
+        model=rows.mean(0),
+        previous=rows[0],
+        root_update=rows[-1],
+        evaluate=lambda vector: {"accuracy": 0.5, "loss": float(vector[0])},
+        layout=layout,
+        rng=rng,
     )
-    return [[int((labels[p] == c).sum()) for c in range(splits.clients.classes)] for p in parts]
+    count = who.byzantine_count
+    if attack is None:
+        rule(rows, context)
+    elif count and isinstance(attack, UpdateAttack):
+        knows = attack.knowledge
+        view = View(
+            round=2,
+            clients=who.size,
+            own=rows[:count],
+            model=rows.mean(0),
+            initial=rows[0],
+            poisoned=rows[:count] + 1,
+            past=rows[0],
+            space=rule.space,
+            family=rule.family,
+            benign=rows[count:] if Knowledge.UPDATES in knows else None,
+            rule=rule if Knowledge.RULE in knows else None,
+            context=replace(context, clients=None, weights=None)
+            if Knowledge.RULE in knows
+            else None,
+            layout=layout,
+            rng=rng,
+        )
+        attack(view)
 
 
 def _assumed(rule: Defense, who: Sampling) -> int:

@@ -14,6 +14,7 @@ from experiments.build import build, locate
 from experiments.compose import FEDERATION, Study, workers_for
 from experiments.progress import duration
 from fedalign.core.digest import canonical
+from fedalign.core.vectors import Layout
 
 LONG_S = 600.0
 
@@ -49,9 +50,9 @@ def check(study: Study, console: Console) -> Checked:
         facts[cell.run_id] = built[key]
         key = canonical([cell.config[name] for name in _DATA_KEYS])
         if key not in built:
-            built[key] = federation_cell.holdings(cell.config)
-            holdings.append(built[key])
-            _trainable(cell.config)
+            built[key] = federation_cell.client_work(cell.config).workload
+            holdings.append([list(info.classes) for info in built[key].clients])
+        _rehearse(cell.config, built[key].layout, built)
     _estimate(study, console)
     return Checked(facts, holdings[0])
 
@@ -63,9 +64,15 @@ _RULE_KEYS = (
 _DATA_KEYS = ("data", "partition", "model", "clients", "seed", "byzantine_fraction")
 
 
-def _trainable(config: Any) -> None:
-    """The model fits the data: building it once says so."""
-    federation_cell.client_work(config)
+def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) -> None:
+    """Attack and rule once on noise of the real shape: what they refuse is refused now."""
+    attack, rule = (built[canonical(config[name])] for name in ("attack", "defense"))
+    for name in ("attack", "defense"):
+        key = canonical(["rehearsed", config[name], config["clients"], layout.size])
+        if key in built:
+            continue
+        built[key] = True
+        federation_cell.rehearse(config, layout, attack if name == "attack" else None, rule)
 
 
 def _estimate(study: Study, console: Console) -> None:

@@ -115,6 +115,7 @@ REFUSED = {
     "alpha": (["partition=dirichlet", "partition.alpha=0"], "alpha must be above 0"),
     "samples": (["clients=2000", "model=softmax"], "lower clients to 1337"),
     "groups": (["attack=faker_norm", "attack.groups=0"], "groups"),
+    "too many groups": (["attack=faker_norm", "attack.groups=700", "model=softmax"], "700"),
     "spp": (["defense=spp+median"], "but Median has none"),
     "data": (["data=mnist"], "data.root=FOLDER"),
     "model": (["model=lenet"], "model=mlp"),

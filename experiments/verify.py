@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from experiments import federation_cell, run_folder
@@ -102,6 +103,7 @@ def _run(folder: Path) -> Account:
     _expect(
         final == end["model"] == _model(events, -2), folder, "the payload is not the last model"
     )
+    _draws(folder, rounds, secret)
     kept = sorted(folder.glob("kept/round_*.safetensors"))
     for path in kept:
         _aggregate(folder, path, config, secret, events, layout)
@@ -140,6 +142,19 @@ def _aggregate(
     _expect(
         same and accepted, folder, f"the aggregate of round {number} is not what the rule gives"
     )
+
+
+def _draws(folder: Path, rounds: list[Mapping[str, Any]], secret: bytes) -> None:
+    """Every draw of a black-box server follows from the secret and the stated probabilities."""
+    for event in rounds:
+        notes = event["notes"]
+        if "uniform_draw" not in notes:
+            continue
+        number = float(derive(secret, "rule", event["round"], 0).random())
+        borders = np.cumsum(notes["probabilities"])
+        rule = min(int(np.searchsorted(borders, number, side="right")), len(borders) - 1)
+        fair = number == notes["uniform_draw"] and rule == notes["drawn"]
+        _expect(fair, folder, f"the rule of round {event['round']} is not the one that was drawn")
 
 
 def _evaluate(config: Mapping[str, Any]) -> Any:

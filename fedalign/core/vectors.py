@@ -12,6 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+_TILE = 32  # rows that `combine` widens at a time
 CHUNK = 65_536  # columns worked on at a time; fixed, so that results do not depend on threads
 
 
@@ -88,17 +89,20 @@ def combine(coefficients: Tensor, rows: Tensor) -> Tensor:
 
 
 def _combine_by_chunk(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:
-    """Widen a chunk of the rows that are read, multiply, narrow."""
-    size = min(rows.shape[1], max(1024, min(16_384, 2**21 // len(read))))
-    wide = torch.empty(len(read), size, dtype=torch.float64, device=rows.device)
+    """Widen a tile of the rows that are read, add its products, narrow: about 4 MB at work."""
+    size = min(rows.shape[1], max(2048, min(16_384, 2**19 // (len(lines) + _TILE))))
+    wide = torch.empty(min(len(read), _TILE), size, dtype=torch.float64, device=rows.device)
     sums = torch.empty(len(lines), size, dtype=torch.float64, device=rows.device)
-    runs = _runs(read)
+    tiles = [slice(i, min(i + _TILE, len(read))) for i in range(0, len(read), _TILE)]
+    runs = [_runs(read[tile]) for tile in tiles]
     for span in chunks(rows.shape[1], size):
-        width = span.stop - span.start
-        for slot, first, count in runs:
-            wide[slot : slot + count, :width].copy_(rows[first : first + count, span])
-        torch.mm(lines, wide[:, :width], out=sums[:, :width])
-        result[:, span] = sums[:, :width]
+        total = sums[:, : span.stop - span.start].zero_()
+        for tile, rows_of_tile in zip(tiles, runs, strict=True):
+            part = wide[: tile.stop - tile.start, : span.stop - span.start]
+            for slot, first, count in rows_of_tile:
+                part[slot : slot + count].copy_(rows[first : first + count, span])
+            total.addmm_(lines[:, tile], part)
+        result[:, span] = total
 
 
 def _combine_in_order(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:

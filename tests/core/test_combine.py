@@ -72,6 +72,13 @@ def test_every_chunk_and_every_run_of_rows():
     assert torch.allclose(combine(c, x).double(), c @ x.double(), rtol=1e-6, atol=1e-6)
 
 
+def test_more_rows_than_a_tile():
+    """70 rows are three tiles of at most 32; every third row is left out."""
+    x, c = rows(70, 3000), rows(5, 70, 1, torch.float64)
+    c[:, ::3] = 0
+    assert torch.allclose(combine(c, x).double(), c @ x.double(), rtol=1e-5, atol=1e-6)
+
+
 def test_float64_rows_are_added_in_their_order():
     """1e16 + 1 = 1e16, then - 1e16 gives 0, then + 1 gives 1; another order gives 2."""
     x = torch.tensor([[1e16], [1.0], [-1e16], [1.0]], dtype=torch.float64)
@@ -80,7 +87,7 @@ def test_float64_rows_are_added_in_their_order():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_threads_do_not_change_a_bit(dtype):
-    x, c = rows(23, 70_001, dtype=dtype), rows(4, 23, 1, torch.float64)
+    x, c = rows(43, 40_001, dtype=dtype), rows(4, 43, 1, torch.float64)
     try:
         torch.set_num_threads(1)
         one, line = combine(c, x), combine(c[0], x)

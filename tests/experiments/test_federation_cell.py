@@ -1,5 +1,6 @@
 """One run: same seed, same digest, whatever the runtime; resumed after a kill; verified."""
 
+import hashlib
 import json
 import os
 import signal
@@ -182,15 +183,16 @@ def test_a_lie_is_named(tmp_path, capsys, lie):
     assert "NOT VERIFIED" in capsys.readouterr().out
 
 
-def test_the_secret_is_promised_first_and_revealed_last(tmp_path):
-    import hashlib
-
+def test_the_secret_is_promised_first_and_revealed_last_and_every_draw_follows_from_it(tmp_path):
     play(tmp_path, "defense=dynamic_server", "clients=12", "data.limit=240")
     events = [body for body, _ in read(tmp_path / "events.jsonl")]
-    assert (
-        hashlib.sha256(bytes.fromhex(events[-1]["secret"])).hexdigest()
-        == events[0]["secret_sha256"]
-    )
+    secret = bytes.fromhex(events[-1]["secret"])
+    assert hashlib.sha256(secret).hexdigest() == events[0]["secret_sha256"]
+    rounds = [event for event in events if event["event"] == "round"]
+    verify._draws(tmp_path, rounds, secret)
+    rounds[1]["notes"]["drawn"] = (rounds[1]["notes"]["drawn"] + 1) % 4
+    with pytest.raises(IntegrityError, match="the rule of round 2 is not the one that was drawn"):
+        verify._draws(tmp_path, rounds, secret)
 
 
 @pytest.mark.slow

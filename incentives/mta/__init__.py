@@ -1,0 +1,1 @@
+"""Multiple task allocation: which edge server of a Metaverse platform serves which task."""

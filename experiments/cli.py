@@ -149,7 +149,7 @@ def one_origin() -> None:
     """Our packages have everyday names: make sure that none is a stranger's."""
     here = Path(__file__).resolve().parent.parent
     for name in ("fedalign", "attacks", "defenses", "consensus", "incentives", "experiments"):
-        spec = find_spec(name)
+        spec = find_spec(name) if (here / name).is_dir() else None
         if spec is None or not spec.submodule_search_locations:
             continue
         found = Path(next(iter(spec.submodule_search_locations))).resolve().parent

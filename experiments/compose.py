@@ -164,7 +164,7 @@ def _check(key: str, value: Any, base: Mapping[str, Any]) -> None:
         "keep": ("none", "last", "all"),
         "reuse": ("same", "any", "none"),
     }.items():
-        if key == name and value not in options:
+        if key == name and value not in options and value != default:
             raise ConfigError(f"{key} must be one of {', '.join(options)}, got {value!r}.")
 
 

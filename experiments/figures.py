@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.captions import capital, label
 from experiments.metrics import attack_start, metric
 from experiments.results import CellResult, StudyResults, grouped
 from experiments.statistics import CONTROLS, NO_ATTACK, is_faker, summarise
-from experiments.tables import label
 from fedalign.core.errors import ConfigError
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00")
@@ -116,7 +116,7 @@ def heatmap(
             )
             image = _map(axes, values, _percent(shown.label))
             axes.set_yticks(range(len(down)), names)
-            axes.set_title(_title(shown.label), loc="left")
+            axes.set_title(capital(shown.label), loc="left")
             figure.colorbar(image, ax=axes, fraction=0.03, pad=0.015)
         parts[-1].set_xticks(range(len(across)), heads, rotation=40, ha="right")
     return figure
@@ -298,10 +298,6 @@ def _letter(background: Sequence[float]) -> str:
 
 def _percent(text: str) -> bool:
     return " in %" in text
-
-
-def _title(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _frame(axes: Any) -> None:

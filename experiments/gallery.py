@@ -1,7 +1,8 @@
 """Gallery: which figures a study gets, one per panel, drawn and saved.
 
 curves, heatmap and detection need the axes of the main table; a sweep is drawn for every numeric
-axis; partition needs the study's partition.json. What a study has no numbers for is left out.
+axis of three values or more, or of two where there is no longer one; partition needs the study's
+partition.json. What a study has no numbers for is left out.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from experiments import figures
-from experiments.results import StudyResults, panels
-from experiments.tables import named
+from experiments.captions import named
+from experiments.results import StudyResults, everywhere, panels
+from experiments.tables import several
 from fedalign.core.errors import UnknownNameError
 
 FIGURES = ("curves", "heatmap", "detection", "sweep", "partition")
@@ -37,19 +41,21 @@ def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
         "sweep": _sweeps,
         "partition": _partition,
     }
-    return [file for name in asked for file in kinds[name](study, node.get("main") or {})]
+    main = {"metric": "accuracy", **(node.get("main") or {})}
+    main["sweep"] = several(node.get("sweep") or main["metric"])
+    return [file for name in asked for file in kinds[name](study, main)]
 
 
-def _curves(study: StudyResults, main: Mapping[str, str]) -> list[str]:
+def _curves(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     rows, columns = _layout(study, main)
     return _per_panel(study, "curves", (rows, columns), figures.curves)
 
 
-def _heatmap(study: StudyResults, main: Mapping[str, str]) -> list[str]:
+def _heatmap(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     rows, columns = _layout(study, main)
     if not rows or not columns:
         return []
-    measures = (main.get("metric", "accuracy"),)
+    measures = several(main["metric"])
     return _per_panel(
         study,
         "heatmap",
@@ -58,7 +64,7 @@ def _heatmap(study: StudyResults, main: Mapping[str, str]) -> list[str]:
     )
 
 
-def _detection(study: StudyResults, main: Mapping[str, str]) -> list[str]:
+def _detection(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     rows, columns = _layout(study, main)
     sent = any("malicious_sent" in cell.rounds for cell in study.cells)
     if not rows or not columns or not sent:
@@ -66,22 +72,20 @@ def _detection(study: StudyResults, main: Mapping[str, str]) -> list[str]:
     return _per_panel(study, "detection", (rows, columns), figures.detection)
 
 
-def _sweeps(study: StudyResults, main: Mapping[str, str]) -> list[str]:
+def _sweeps(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     drawn = []
-    for axis in _numeric(study):
+    for axis, measure in product(_swept(study), main["sweep"]):
         rows, columns = _layout(study, main, without=axis)
         drawn += _per_panel(
             study,
-            f"sweep_{axis}",
+            f"sweep_{axis}" if len(main["sweep"]) == 1 else f"sweep_{axis}_{measure}",
             (axis, rows, columns),
-            lambda study, cells, axis, rows, columns: figures.sweep(
-                study, cells, axis, rows, columns, main.get("metric", "accuracy")
-            ),
+            partial(figures.sweep, measure=measure),
         )
     return drawn
 
 
-def _partition(study: StudyResults, main: Mapping[str, str]) -> list[str]:
+def _partition(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     try:
         found = json.loads((study.folder / "partition.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -94,9 +98,11 @@ def _partition(study: StudyResults, main: Mapping[str, str]) -> list[str]:
 
 def _per_panel(study: StudyResults, name: str, axes: Sequence[str], draw: Callable) -> list[str]:
     drawn = []
-    for fixed, cells in panels(study, axes)[:MOST_PANELS]:
+    shown = [axis for axis in axes if axis]
+    for fixed, cells in panels(study, shown)[:MOST_PANELS]:
+        cells = everywhere(study, cells, shown)
         if any(cell.status == "done" for cell in cells):
-            file = file_name(named(name, fixed))
+            file = file_name(named(study, name, fixed))
             figures.save(draw(study, cells, *axes), study.folder / "figures", file)
             drawn.append(file)
     return drawn
@@ -107,14 +113,20 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
-def _layout(study: StudyResults, main: Mapping[str, str], without: str = "") -> tuple[str, str]:
+def _layout(study: StudyResults, main: Mapping[str, Any], without: str = "") -> tuple[str, str]:
     """Which axis makes panels or rows, which makes lines or columns; "" for neither."""
-    rows, columns = main.get("rows", "defense"), main.get("columns", "attack")
     free = [axis for axis in study.axes if axis != without]
-    if rows in free and columns in free:
-        return rows, columns
-    free = [axis for axis in (columns, rows) if axis in free] or free[:1]
-    return "", free[0] if free else ""
+    column = next((a for a in several(main.get("columns", "attack")) if a in study.axes), "")
+    rows = [a for a in several(main.get("rows", "defense")) if a in free and a != column]
+    columns = [column] if column in free else rows[1:]
+    if rows and columns:
+        return rows[0], columns[0]
+    return "", next(iter([*columns, *rows, *free]), "")
+
+
+def _swept(study: StudyResults) -> list[str]:
+    numeric = _numeric(study)
+    return [axis for axis in numeric if len(study.axes[axis]) > 2] or numeric
 
 
 def _numeric(study: StudyResults) -> list[str]:

@@ -49,9 +49,15 @@ def attack_start(cell: CellResult) -> int:
     return max(1, int(cell.config.get("attack_start") or 1))
 
 
+def attack_length(cell: CellResult) -> float:
+    """For how many rounds it is attacked; inf where the attack never ends."""
+    length = cell.config.get("attack_rounds")
+    return np.inf if length is None else float(length)
+
+
 def attack_of(cell: CellResult) -> str:
-    """The attack's name: its place in the grid, else the module its config names."""
-    asked = cell.axes.get("attack") or cell.config.get("attack") or ""
+    """The attack's name: its place in the grid or its option, else the module its config names."""
+    asked = cell.axes.get("attack") or cell.choices.get("attack") or cell.config.get("attack") or ""
     target = asked.get("_target_", "") if isinstance(asked, Mapping) else ""
     return target.split(".")[-2] if target.count(".") > 1 else str(asked)
 
@@ -90,15 +96,20 @@ def _damage(cell: CellResult) -> float:
     return _accuracy(cell) - 100.0 * float(accuracy[rounds == reference][0])
 
 
+def _after(rounds: int) -> Callable[[CellResult], float]:
+    """Accuracy in one round, counted from the first attacked one."""
+
+    def score(cell: CellResult) -> float:
+        at = _column(cell, "round") == attack_start(cell) + rounds
+        return 100.0 * _mean(_column(cell, "accuracy")[at])
+
+    return score
+
+
 def _attacked(cell: CellResult) -> np.ndarray:  # (rounds,) bool
-    rounds, start, length = _column(cell, "round"), attack_start(cell), _schedule(cell)
+    rounds, start, length = _column(cell, "round"), attack_start(cell), attack_length(cell)
     sent = _column(cell, "malicious_sent") > 0
     return (rounds >= start) & (rounds < start + length) & sent & (attack_of(cell) != "none")
-
-
-def _schedule(cell: CellResult) -> float:
-    length = cell.config.get("attack_rounds")
-    return np.inf if length is None else float(length)
 
 
 def _accepted(cell: CellResult) -> float:
@@ -162,11 +173,19 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric(
             "damage",
-            "accuracy minus accuracy at t0 in points (t0: the round before the attack begins; "
-            "an attack present from the start has no such round, then t0 is round 1)",
+            "accuracy at the end minus accuracy before the attack began (in round 1 where it was "
+            "there from the start) in points",
             "high",
             1,
             _damage,
+        ),
+        Metric("accuracy_t0", "accuracy in the first attacked round in %", "high", 1, _after(0)),
+        Metric(
+            "accuracy_t0_5",
+            "accuracy five rounds after the first attacked one in %",
+            "high",
+            1,
+            _after(5),
         ),
         Metric("accepted", "malicious rows accepted in %", "low", 0, _accepted),
         Metric(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from experiments.captions import describe, label, named, space_note
 from experiments.results import CellResult, StudyResults, grouped, panels
 from experiments.statistics import (
     CONTROLS,
@@ -20,7 +21,7 @@ from experiments.statistics import (
     faker_ratio,
     robustness,
 )
-from experiments.tables import bold_best, check_axis, describe, label, named, over_seeds, space_note
+from experiments.tables import bold_best, check_axis, over_seeds
 from experiments.typeset import MISSING, Entry, Table
 
 Cells = Sequence[CellResult]
@@ -149,7 +150,7 @@ def _per_defense(study: StudyResults, name: str, table: Callable[..., Table]) ->
     for axis in ("defense", "attack"):
         check_axis(study, axis)
     cut = panels(study, ("defense", "attack"))
-    return [table(study, fixed, cells, named(name, fixed)) for fixed, cells in cut]
+    return [table(study, fixed, cells, named(study, name, fixed)) for fixed, cells in cut]
 
 
 def _columns(study: StudyResults, cells: Cells) -> Columns:

@@ -17,15 +17,17 @@ from fedalign.core.digest import canonical
 from fedalign.core.vectors import Layout
 
 LONG_S = 600.0
+KEEP_BYTES = 1e9
 
 
 @dataclass(frozen=True)
 class Checked:
     """facts: run id -> what the report should know of a cell. holdings: samples per class of
-    every client of the first cell, for the partition figure."""
+    every client of the first cell, for the partition figure. keep: which rounds' inputs are kept."""
 
     facts: Mapping[str, Mapping[str, Any]]
     holdings: Sequence[Sequence[int]] = ()
+    keep: str = "last"
 
 
 def check(study: Study, console: Console) -> Checked:
@@ -39,6 +41,7 @@ def check(study: Study, console: Console) -> Checked:
     facts: dict[str, dict[str, Any]] = {}
     built: dict[str, Any] = {}
     holdings: list[list[list[int]]] = []
+    kept = 0.0
     for cell in study.cells:
         for group in ("algorithm", "model", "workload", "partition", "attack", "defense"):
             key = canonical(cell.config[group])
@@ -52,9 +55,11 @@ def check(study: Study, console: Console) -> Checked:
         if key not in built:
             built[key] = federation_cell.client_work(cell.config).workload
             holdings.append([list(info.classes) for info in built[key].clients])
-        _rehearse(cell.config, built[key].layout, built)
+        layout = built[key].layout
+        kept += 4 * layout.size * cell.config["clients"] * cell.config["participation"]
+        _rehearse(cell.config, layout, built)
     _estimate(study, console)
-    return Checked(facts, holdings[0])
+    return Checked(facts, holdings[0], _keep(study, kept))
 
 
 _RULE_KEYS = (
@@ -73,6 +78,11 @@ def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) 
             continue
         built[key] = True
         federation_cell.rehearse(config, layout, attack if name == "attack" else None, rule)
+
+
+def _keep(study: Study, kept_bytes: float) -> str:
+    """As asked; else the last round of every run, unless that would pass the limit."""
+    return study.settings["keep"] or ("last" if kept_bytes <= KEEP_BYTES else "none")
 
 
 def _estimate(study: Study, console: Console) -> None:

@@ -2,8 +2,9 @@
 
 `report.md`, `results.csv` (long format), `tables/*.{md,tex,csv,json}`, `figures/*.{pdf,png}`.
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
-main {rows, columns, metric}, tables [names], figures [names], claims. A table's name is main,
-summary, ratios or a metric. Files are written aside and renamed; writing twice changes nothing.
+main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
+claims. A table's name is main, long, summary, ratios, oneshot, blackbox, detection or a metric.
+Files are written aside and renamed; writing twice changes nothing.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ from typing import Any
 
 import numpy as np
 
+from experiments.blackbox import BlackBox
 from experiments.claims import Checked, check
 from experiments.gallery import draw, file_name
 from experiments.metrics import METRICS
 from experiments.per_defense import Ratios, Summary
+from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
 from experiments.statistics import is_faker
 from experiments.tables import Long, Matrix, external
 from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
 
+DETECTION = ("tpr", "fpr", "weight")
+NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection")
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
 
@@ -88,11 +93,19 @@ def _main(study: StudyResults, found: Mapping[str, Any]) -> list[Table]:
             for n in names
         }
         return [external(part, name, caption) for name, part in parts.items()]
-    asked = (found.get("report") or {}).get("main") or {}
-    matrix = Matrix(**{"rows": "defense", "columns": "attack", **asked})
-    if matrix.rows in study.axes and matrix.columns in study.axes:
-        return matrix(study, "main")
-    return Long()(study, "main") if study.cells else []
+    return _matrix(study, found, "main")
+
+
+def _matrix(study: StudyResults, found: Mapping[str, Any], name: str, *metrics: str) -> list[Table]:
+    """Laid out as the main table; where the study lacks these axes, defense by attack or a list."""
+    asked = dict((found.get("report") or {}).get("main") or {})
+    if metrics:
+        asked |= {"metric": metrics, "direction": None}
+    for matrix in (Matrix(**asked), Matrix(metric=asked.get("metric", "accuracy"))):
+        if matrix.fits(study):
+            return matrix(study, name)
+    long = Long(metrics) if metrics else Long()
+    return long(study, name) if study.cells else []
 
 
 def _without(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -121,17 +134,20 @@ def _named_table(study: StudyResults, name: str, found: Mapping[str, Any]) -> li
     if name == "ratios":
         fakers = any(map(is_faker, study.axes.get("attack", ())))
         return Ratios()(study) if fakers else []
+    if name == "oneshot":
+        return Recovery()(study)
+    if name == "blackbox":
+        return BlackBox(_command(study, found))(study)
+    if name == "detection":
+        return _matrix(study, found, name, *DETECTION)
     if name not in METRICS:
-        raise UnknownNameError("table", name, ["main", "long", "summary", "ratios", *METRICS])
-    asked = {**((found.get("report") or {}).get("main") or {}), "metric": name}
-    asked.pop("direction", None)
-    return Matrix(**asked)(study, name)
+        raise UnknownNameError("table", name, [*NAMED, *METRICS])
+    return _matrix(study, found, name, name)
 
 
 def _says_something(table: Table) -> bool:
     def measured(entry: Entry) -> bool:
-        value = next(iter(entry.data.values()), None)
-        return isinstance(value, int | float) and bool(np.isfinite(value))
+        return any(isinstance(v, int | float) and np.isfinite(v) for v in entry.data.values())
 
     return any(measured(e) for row in table.rows for e in row[table.labels :])
 
@@ -234,6 +250,8 @@ HEADINGS = {
     "weight": "Weight of malicious rows",
     "attack_success": "Attack success",
     "craft_ms": "Crafting time",
+    "oneshot": "Recovery",
+    "blackbox": "A server that draws its rule",
     "curves": "Accuracy over rounds",
     "heatmap": "Attack x defense",
     "detection": "What the rules accept and reject",

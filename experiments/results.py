@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from fedalign.core.errors import DataError
 
 NOTHING: Mapping[str, np.ndarray] = {}
+UNREACHED = "—"  # the value of a parameter that the objects of a cell do not have
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class CellResult:
     axes: where it stands in the grid, without the seed. status: done | failed | missing.
     reason: why it failed, "" else. config: its resolved plain config. rounds: column of
     rounds.csv -> (rounds,) float64, round counts from 1. facts: what its rule states of itself
-    ("space": model | update, "family").
+    ("space": model | update, "family") and how many clients are "byzantine". choices: config
+    group -> the option taken, as users type it ("data": "digits", "defense": "spp+krum").
     """
 
     run_id: str
@@ -39,6 +41,7 @@ class CellResult:
     config: Mapping[str, Any] = field(default_factory=dict)
     rounds: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,28 @@ def manifest(folder: str | Path) -> Mapping[str, Any]:
 def panels(
     study: StudyResults, shown: Sequence[str]
 ) -> list[tuple[Mapping[str, str], tuple[CellResult, ...]]]:
-    """The study cut along every axis that is not `shown`: (the fixed values, their cells)."""
+    """The study cut along every axis that is not `shown`: (the fixed values, their cells).
+
+    A cell that a parameter does not reach is part of every panel of that parameter.
+    """
     rest = [axis for axis in study.axes if axis not in shown]
-    parts = grouped(study.cells, rest)
+    parts = grouped(everywhere(study, study.cells, rest), rest)
     values = product(*(study.axes[axis] for axis in rest))
     return [(dict(zip(rest, at, strict=True)), parts.get(at, ())) for at in values]
+
+
+def everywhere(
+    study: StudyResults, cells: Sequence[CellResult], axes: Sequence[str]
+) -> tuple[CellResult, ...]:
+    """The cells, those that a parameter among `axes` does not reach once per value of it: its
+    values change nothing there."""
+    found = []
+    for cell in cells:
+        free = [a for a in axes if cell.axes.get(a) == UNREACHED and UNREACHED not in study.axes[a]]
+        for at in product(*(study.axes[axis] for axis in free)):
+            moved = {**cell.axes, **dict(zip(free, at, strict=True))}
+            found.append(replace(cell, axes=moved) if free else cell)
+    return tuple(found)
 
 
 def grouped(
@@ -124,6 +144,7 @@ def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
         config=entry.get("config") or {},
         rounds=rounds,
         facts=entry.get("facts") or {},
+        choices=entry.get("choices") or {},
     )
 
 

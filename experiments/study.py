@@ -66,7 +66,7 @@ def run(study: Study, checked: Checked, progress: Progress) -> Ledger:
         workers = min(workers_for(study), max(len(todo), 1))
         progress.begin(len(study.cells), ledger.reused, workers)
         try:
-            _play(study, todo, folder, environment, workers, ledger, progress)
+            _play(study, todo, folder, environment, workers, checked.keep, ledger, progress)
         except KeyboardInterrupt as stop:
             raise StudyStopped(_stopped("Stopped", ledger, study)) from stop
         except OSError as error:
@@ -114,6 +114,7 @@ def _play(
     folder: Path,
     environment: Mapping[str, Any],
     workers: int,
+    keep: str,
     ledger: Ledger,
     progress: Progress,
 ) -> None:
@@ -122,7 +123,7 @@ def _play(
     def submit(pool: ProcessPoolExecutor, cell: Cell) -> Future:
         progress.started(cell)
         path = folder / cell.run_id
-        return pool.submit(_cell, study.cell, dict(cell.config), path, environment)
+        return pool.submit(_cell, study.cell, {**cell.config, "keep": keep}, path, environment)
 
     def settle(cell: Cell, reason: str) -> None:
         ledger.reasons[cell.run_id] = reason

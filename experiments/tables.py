@@ -1,6 +1,6 @@
 """Tables: a study's numbers laid out for a paper.
 
-`Matrix` is one metric over two axes, `Long` several metrics of every cell of the grid. What failed
+`Matrix` is metrics over two axes, `Long` several metrics of every cell of the grid. What failed
 is shown as failed with its reason, what is missing as "—"; the space a rule tests in is printed
 beside its name, because rows of different space must not be compared unknowingly.
 """
@@ -9,89 +9,110 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
+from experiments.captions import capital, describe, label, named, space_note
 from experiments.metrics import Metric, metric
-from experiments.results import CellResult, StudyResults, grouped, panels
+from experiments.results import (
+    UNREACHED,
+    CellResult,
+    StudyResults,
+    everywhere,
+    grouped,
+    panels,
+)
 from experiments.statistics import Scores, summarise
 from experiments.typeset import MISSING, Entry, Table, number
 from fedalign.core.errors import ConfigError, UnknownNameError
 
-SPACES = {"model": "M", "update": "U"}
-DESCRIBED = {
-    "attack": "attack {}",
-    "defense": "defense {}",
-    "clients": "n = {} clients",
-    "byzantine_fraction": "malicious share {}",
-    "rounds": "{} rounds",
-    "data": "data {}",
-    "partition": "partition {}",
-    "attack_start": "attack from round {}",
-}
-SPACE_NOTE = "(M)/(U): the rule tests models/updates; compare rows of one space only."
-
 
 @dataclass(frozen=True)
 class Matrix:
-    """One metric over two axes, one table per combination of the other axes.
+    """Metrics over two axes, one table per combination of the other axes.
 
-    rows, columns: axes of the study. metric: a name of `experiments.metrics`. direction: what is
-    bold in each column, high, low or none; default the metric's own sense, turned round where the
-    rows are attacks (there the strongest attack is best).
+    rows, columns: axes of the study. Of several, the rows are every combination of those that the
+    study has, the columns are the first that it has. metric: a name of `experiments.metrics`, or
+    several, printed as "a / b" without deviations. direction: what is bold in each column, high,
+    low or none; default the metric's own sense, turned round where the rows are attacks (there the
+    strongest attack is best), none for several metrics or for attacks within other rows.
     """
 
-    rows: str = "defense"
-    columns: str = "attack"
-    metric: str = "accuracy"
+    rows: str | Sequence[str] = "defense"
+    columns: str | Sequence[str] = "attack"
+    metric: str | Sequence[str] = "accuracy"
     direction: Literal["high", "low", "none"] | None = None
 
     def __post_init__(self):
-        metric(self.metric)
+        for name in several(self.metric):
+            metric(name)
         if self.rows == self.columns:
             raise ConfigError(f"A table over '{self.rows}' twice was asked: name two axes.")
         if self.direction not in (None, "high", "low", "none"):
             raise ConfigError(f"direction of a table is high, low or none, got '{self.direction}'.")
 
     def __call__(self, study: StudyResults, name: str = "main") -> list[Table]:
-        for axis in (self.rows, self.columns):
-            check_axis(study, axis)
-        cut = panels(study, (self.rows, self.columns))
-        return [self._table(study, fixed, cells, named(name, fixed)) for fixed, cells in cut]
+        rows, column = self.axes(study)
+        cut = panels(study, (*rows, column))
+        return [
+            self._table(study, rows, column, (fixed, cells, named(study, name, fixed)))
+            for fixed, cells in cut
+        ]
 
-    def _table(self, study, fixed, cells, name) -> Table:
-        measure, direction = metric(self.metric), self._direction()
-        groups, notes = grouped(cells, (self.rows, self.columns)), _Notes()
-        seeds = sorted({cell.seed for cell in study.cells})
+    def fits(self, study: StudyResults) -> bool:
+        """Whether the study has axes for rows and for columns."""
+        column = next((a for a in several(self.columns) if a in study.axes), None)
+        return column is not None and any(
+            a in study.axes for a in several(self.rows) if a != column
+        )
+
+    def axes(self, study: StudyResults) -> tuple[tuple[str, ...], str]:
+        """The axes that make rows and the one that makes columns; UnknownNameError if there are
+        none."""
+        column = next((a for a in several(self.columns) if a in study.axes), "")
+        rows = tuple(a for a in several(self.rows) if a in study.axes and a != column)
+        check_axis(study, rows[0] if rows else several(self.rows)[0])
+        check_axis(study, column or several(self.columns)[0])
+        return rows, column
+
+    def _table(self, study, rows, column, panel) -> Table:
+        fixed, cells, name = panel
+        measures, notes = [metric(m) for m in several(self.metric)], Notes()
+        groups = grouped(everywhere(study, cells, [column]), (*rows, column))
+        places, seeds = row_places(study, rows, groups), seeds_of(study)
+        direction = self._direction(rows)
         columns = [
             bold_best(
-                [
-                    _entry(groups.get((r, c), ()), seeds, measure, notes)
-                    for r in study.axes[self.rows]
-                ],
+                [entry(groups.get((*at, c), ()), seeds, measures, notes) for at in places],
                 direction,
             )
-            for c in study.axes[self.columns]
+            for c in study.axes[column]
         ]
-        labels = [label(study, self.rows, value) for value in study.axes[self.rows]]
-        heads = [label(study, self.columns, value) for value in study.axes[self.columns]]
+        names = [[label(study, a, v) for a, v in zip(rows, at, strict=True)] for at in places]
+        heads = [label(study, column, value) for value in study.axes[column]]
+        said = " / ".join(m.label for m in measures)
         bold = f" Bold: {direction}est of its column." if direction else ""
         return Table(
             name=name,
-            caption=f"{_capital(measure.label)}; {describe(study, cells, fixed)}{bold}"
-            + space_note([*labels, *heads]),
-            header=[self.rows, *heads],
+            caption=f"{capital(said)}; {describe(study, cells, fixed, len(measures) == 1)}{bold}"
+            + space_note([*heads, *(text for row in names for text in row)]),
+            header=[*rows, *heads],
             rows=[
-                [Entry.of(labels[i]), *entries]
+                [*map(Entry.of, names[i]), *entries]
                 for i, entries in enumerate(zip(*columns, strict=True))
             ],
             notes=notes.lines,
+            labels=len(rows),
         )
 
-    def _direction(self) -> str | None:
+    def _direction(self, rows: Sequence[str]) -> str | None:
         if self.direction:
             return None if self.direction == "none" else self.direction
-        sense = metric(self.metric).better
-        return {"high": "low", "low": "high"}.get(sense) if self.rows == "attack" else sense
+        names = several(self.metric)
+        if len(names) > 1 or ("attack" in rows and len(rows) > 1):
+            return None
+        sense = metric(names[0]).better
+        return {"high": "low", "low": "high"}.get(sense) if "attack" in rows else sense
 
 
 @dataclass(frozen=True)
@@ -101,8 +122,8 @@ class Long:
     metrics: Sequence[str] = ("accuracy", "loss", "damage", "accepted", "fpr", "aggregate_ms")
 
     def __call__(self, study: StudyResults, name: str = "main") -> list[Table]:
-        measures, axes, notes = [metric(m) for m in self.metrics], list(study.axes), _Notes()
-        seeds = sorted({cell.seed for cell in study.cells})
+        measures, axes, notes = [metric(m) for m in self.metrics], list(study.axes), Notes()
+        seeds = seeds_of(study)
         groups = grouped(study.cells, axes)
         at = sorted(
             groups,
@@ -111,13 +132,13 @@ class Long:
         rows = []
         for values in at:
             names = [label(study, a, v) for a, v in zip(axes, values, strict=True)] or [study.name]
-            cells = [_entry(groups[values], seeds, m, notes) for m in measures]
+            cells = [entry(groups[values], seeds, [m], notes) for m in measures]
             rows.append([*map(Entry.of, names), *cells])
         legend = "; ".join(f"{m.name}: {m.label}" for m in measures)
         return [
             Table(
                 name=name,
-                caption=f"{describe(study, study.cells, {})} {_capital(legend)}."
+                caption=f"{capital(legend)}; {describe(study, study.cells, {})}"
                 + space_note([e.text for row in rows for e in row]),
                 header=[*(axes or ["run"]), *(m.name for m in measures)],
                 rows=rows,
@@ -136,45 +157,43 @@ def external(rows: Sequence[Mapping[str, Any]], name: str, caption: str) -> Tabl
     return Table(name, caption, header, entries, labels=max(1, labels))
 
 
-def label(study: StudyResults, axis: str, value: str) -> str:
-    """A value as printed; a defense with the space it tests in."""
-    if axis != "defense":
-        return value
-    return value + _marks([cell for cell in study.cells if cell.axes.get("defense") == value])
+def several(asked: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, as several."""
+    return (asked,) if isinstance(asked, str) else tuple(asked)
 
 
-def describe(study: StudyResults, cells: Sequence[CellResult], fixed: Mapping[str, str]) -> str:
-    """What a caption must say: how scored, how many seeds and clients, on what."""
-    seeds = sorted({cell.seed for cell in study.cells})
-    parts = [
-        f"mean ± population std over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
-        if len(seeds) > 1
-        else f"one seed ({seeds[0] if seeds else MISSING})"
-    ]
-    for key, text in DESCRIBED.items():
-        found = {_worded(cell.config[key]) for cell in cells if cell.config.get(key) is not None}
-        if len(found) == 1 and key not in study.axes:
-            marks = _marks(cells) if key == "defense" else ""
-            parts.append(text.format(found.pop() + marks))
-    parts += [f"{axis} = {label(study, axis, value)}" for axis, value in fixed.items()]
-    return "; ".join(parts) + "."
+def seeds_of(study: StudyResults) -> list[int]:
+    """The seeds a study asked for."""
+    return sorted({cell.seed for cell in study.cells})
 
 
-class _Notes:
+def row_places(
+    study: StudyResults, rows: Sequence[str], groups: Mapping[tuple[str, ...], Any]
+) -> list[tuple[str, ...]]:
+    """Where rows stand on their axes, in order: all values of one axis, else those combinations
+    that have cells."""
+    have = {at[: len(rows)] for at in groups}
+    at = product(*([*study.axes[axis], UNREACHED] for axis in rows))
+    return [v for v in at if v in have or (len(rows) == 1 and v != (UNREACHED,))]
+
+
+class Notes:
     """Footnotes in order of first use, each printed once."""
 
     def __init__(self):
         self.lines: list[str] = []
 
     def number(self, line: str) -> int:
+        """The number of a footnote, from 1."""
         if line not in self.lines:
             self.lines.append(line)
         return self.lines.index(line) + 1
 
 
-def _entry(
-    cells: Sequence[CellResult], seeds: Sequence[int], measure: Metric, notes: _Notes
+def entry(
+    cells: Sequence[CellResult], seeds: Sequence[int], measures: Sequence[Metric], notes: Notes
 ) -> Entry:
+    """One cell of the grid as printed: what failed, what is missing, else its numbers."""
     failed = [cell for cell in cells if cell.status == "failed"]
     marks = tuple(dict.fromkeys(notes.number(_failure(cells, cell)) for cell in failed))
     done = [cell for cell in cells if cell.status == "done"]
@@ -183,10 +202,19 @@ def _entry(
     if len(done) + len(failed) < len(seeds):
         have = ", ".join(str(cell.seed) for cell in done)
         marks += (notes.number(f"Not all seeds are there: only {have}."),)
-    over = summarise(done, measure)
-    if not over.count:
+    found = [(measure, summarise(done, measure)) for measure in measures]
+    if not any(over.count for _, over in found):
         return Entry("n/a", notes=marks)
-    return replace(over_seeds(over, measure.digits), notes=marks)
+    return replace(_shown(found), notes=marks)
+
+
+def _shown(found: Sequence[tuple[Metric, Scores]]) -> Entry:
+    if len(found) == 1:
+        measure, over = found[0]
+        return over_seeds(over, measure.digits)
+    texts = [number(over.mean, m.digits) if over.count else "n/a" for m, over in found]
+    data = {f"{m.name} {k}": v for m, over in found for k, v in _numbers(over).items()}
+    return Entry(" / ".join(texts), data)
 
 
 def _failure(cells: Sequence[CellResult], failed: CellResult) -> str:
@@ -232,36 +260,3 @@ def check_axis(study: StudyResults, axis: str) -> None:
 def _place(study: StudyResults, axis: str, value: str) -> int:
     values = list(study.axes[axis])
     return values.index(value) if value in values else len(values)
-
-
-def named(name: str, fixed: Mapping[str, str]) -> str:
-    """The name of one of several panels."""
-    return "__".join([name, *(f"{axis}-{value}" for axis, value in fixed.items())])
-
-
-def _marks(cells: Sequence[CellResult]) -> str:
-    found = {cell.facts.get("space") for cell in cells}
-    marks = [mark for space, mark in SPACES.items() if space in found]
-    return f" ({'/'.join(marks)})" if marks else ""
-
-
-def _worded(value: Any) -> str:
-    if isinstance(value, Mapping):
-        target = str(value.get("_target_", value.get("name", "given"))).rsplit(".", 1)[-1]
-        simple = [
-            f"{k}={v}"
-            for k, v in value.items()
-            if k != "_target_" and isinstance(v, int | float | str)
-        ]
-        return f"{target}({', '.join(simple)})" if simple else target
-    return str(value)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def space_note(labels: Sequence[str]) -> str:
-    """What (M) and (U) mean, where they are printed."""
-    shown = any(text.endswith(("(M)", "(U)", "(M/U)")) for text in labels)
-    return f" {SPACE_NOTE}" if shown else ""

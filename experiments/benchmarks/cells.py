@@ -18,7 +18,9 @@ def defenses(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=speed_defenses`: rules against Flower's and ByzFL's."""
     from experiments.benchmarks.defenses import measure
 
-    _write(measure(config["n"], config["d"], config["repetitions"]), config, folder, environment)
+    write_rows(
+        measure(config["n"], config["d"], config["repetitions"]), config, folder, environment
+    )
 
 
 def crafting(config: Config, folder: Path, environment: Config) -> None:
@@ -26,17 +28,18 @@ def crafting(config: Config, folder: Path, environment: Config) -> None:
     from experiments.benchmarks.crafting import measure
 
     rows = measure(config["d"], config["n"], config["m"], config["repetitions"])
-    _write(rows, config, folder, environment)
+    write_rows(rows, config, folder, environment)
 
 
 def runtime(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=speed_runtime`: overhead of a client-round and of local training."""
     from experiments.benchmarks.runtime import measure
 
-    _write(measure(config["part"], config["repetitions"]), config, folder, environment)
+    write_rows(measure(config["part"], config["repetitions"]), config, folder, environment)
 
 
-def _write(rows: Rows, config: Config, folder: Path, environment: Config) -> None:
+def write_rows(rows: Rows, config: Config, folder: Path, environment: Config) -> None:
+    """The folder of a finished measurement: rows.json is what the report shows, digest.txt last."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "config.yaml", dump_yaml(config))
     write(folder / "environment.json", json.dumps(environment, indent=1, sort_keys=True) + "\n")

@@ -33,7 +33,7 @@ def gram(*blocks: Tensor, origin: Tensor | None = None) -> Tensor:
     total = _accumulate(rows, origin, _products)
     if not bool(torch.isfinite(total).all()):
         total = _accumulate(rows, origin, _double_products)
-    total = total.triu() + total.triu(1).T
+    total = (total + total.T) / 2
     return _join_clones(total, rows)
 
 
@@ -74,22 +74,17 @@ def _accumulate(
 
 
 def _products(part: Tensor) -> Tensor:
-    """The upper triangle, in pieces as one batch: BLAS gives each to one thread, so that the
-    number of threads does not change a bit."""
+    """Pieces as one batch: BLAS gives each to one thread, so threads do not change a bit."""
     part = part.float()  # half precision is for storage
-    n, pieces = len(part), part.shape[1] // _PIECE
+    pieces = part.shape[1] // _PIECE
     cut = pieces * _PIECE if pieces > 1 else 0
-    total = torch.zeros(n, n, dtype=torch.float64, device=part.device)
-    batches = []
+    total = torch.zeros(len(part), len(part), dtype=torch.float64, device=part.device)
     if cut:
-        batches.append(part[:, :cut].unflatten(1, (pieces, _PIECE)).transpose(0, 1))
-    if cut < part.shape[1]:  # a batch of one would be split among threads: add nothing
-        batches.append(torch.stack([part[:, cut:], torch.zeros_like(part[:, cut:])]))
-    height = n if n < 48 else -(-n // 3)  # three strips compute two thirds of the square
-    for batch in batches:
-        for top in range(0, n, height):
-            strip = torch.bmm(batch[:, top : top + height], batch[:, top:].transpose(1, 2))
-            total[top : top + height, top:] += strip.sum(dim=0, dtype=torch.float64)
+        batch = part[:, :cut].unflatten(1, (pieces, _PIECE)).transpose(0, 1)
+        total += torch.bmm(batch, batch.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
+    if cut < part.shape[1]:
+        batch = part[:, cut:].expand(2, -1, -1)  # a batch of one would be split among threads
+        total += torch.bmm(batch, batch.transpose(1, 2))[0]
     return total
 
 

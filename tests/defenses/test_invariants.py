@@ -50,7 +50,7 @@ SHIFTS = set(RULES) - {
     "arc+median",
     "centered_clipping",  # its start would have to be shifted too: tested with the rule
 }
-SCALES = set(RULES) - {"centered_clipping"}
+SCALES = set(RULES) - {"centered_clipping", "geometric_median"}  # they have a length of their own
 COORDINATEWISE = ("median", "trimmed_mean", "meamed", "bulyan", "bulyan_oneshot")
 
 matrices = st.tuples(
@@ -117,6 +117,18 @@ def test_scaled_rows_scale_the_result(name, shape, factor):
     x, f = draw(shape)
     found = RULES[name](factor * x, context(f)).vector
     assert torch.allclose(found, factor * RULES[name](x, context(f)).vector, atol=1e-6 * factor)
+
+
+@given(shape=matrices, factor=st.sampled_from([0.25, 2.0, 1024.0]))
+def test_rules_with_a_length_scale_together_with_it(shape, factor):
+    """Powers of two scale every step exactly."""
+    x, f = draw(shape)
+    for rule, scaled in (
+        (GeometricMedian(nu=0.01), GeometricMedian(nu=0.01 * factor)),
+        (CenteredClipping(tau=0.5), CenteredClipping(tau=0.5 * factor)),
+        (NormClip(0.5), NormClip(0.5 * factor)),
+    ):
+        assert close(scaled(factor * x, context(f)).vector, factor * rule(x, context(f)).vector)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,9 +3,9 @@
 import dataclasses
 
 import pytest
-from synthetic_study import cell, grid, study
 
 from experiments.claims import CLAIMS, check
+from tests.experiments.synthetic_study import cell, grid, study
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 PASSED, BLOCKED = {"malicious_accepted": 4}, {"malicious_accepted": 0}

@@ -22,7 +22,7 @@ SMALL = ["clients=8", "rounds=4", "data.limit=200", "byzantine_fraction=0.25", "
 
 
 def config(*words):
-    return dict(compose.study([*SMALL, *words]).cells[0].config)
+    return dict(compose.study([*SMALL, "keep=last", *words]).cells[0].config)
 
 
 def play(folder, *words):

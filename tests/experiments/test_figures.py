@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from synthetic_study import cell, grid, study
 
 from experiments import figures
 from fedalign.core.errors import ConfigError
+from tests.experiments.synthetic_study import cell, grid, study
 
 ATTACKS = (
     "none", "sign_flip5", "ipm10", "min_max", "fang", "la", "mb", "faker_balance", "faker_norm",

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from synthetic_study import cell, rounds
 
 from experiments.metrics import METRICS, attack_of, metric
 from fedalign.core.errors import UnknownNameError
+from tests.experiments.synthetic_study import cell, rounds
 
 
 def value(name, one):

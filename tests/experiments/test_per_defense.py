@@ -1,10 +1,10 @@
 """One row per defense."""
 
 import pytest
-from synthetic_study import cell, grid, study
 
 from experiments.per_defense import Ratios, Summary
 from fedalign.core.errors import UnknownNameError
+from tests.experiments.synthetic_study import cell, grid, study
 
 
 def made(seeds=(0, 1, 2)):

@@ -4,11 +4,11 @@ import csv
 import json
 
 import pytest
-from synthetic_study import cell, grid, put_on_disk, study
 
 from experiments.report import main_tables, write
 from experiments.results import load
 from fedalign.core.errors import UnknownNameError
+from tests.experiments.synthetic_study import cell, grid, put_on_disk, study
 
 NODE = {
     "title": "Faker against two rules",

@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from synthetic_study import cell, grid, put_on_disk, study
 
 from experiments.results import grouped, load, manifest, panels
 from fedalign.core.errors import DataError
+from tests.experiments.synthetic_study import cell, grid, put_on_disk, study
 
 
 def test_a_study_comes_back_as_it_was_written(tmp_path):

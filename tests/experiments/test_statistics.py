@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import trim_mean
-from synthetic_study import cell, grid
 
 from experiments.metrics import metric
 from experiments.results import grouped
@@ -18,6 +17,7 @@ from experiments.statistics import (
     robustness,
     summarise,
 )
+from tests.experiments.synthetic_study import cell, grid
 
 
 def column(made, defense):

@@ -135,6 +135,17 @@ def test_out_of_range_is_refused_before_training(tmp_path, capsys, case):
     assert not list(tmp_path.iterdir())
 
 
+def test_inputs_are_kept_unless_they_would_fill_the_disk(tmp_path):
+    """6 clients x 650 values x 4 bytes = 15.6 kB a run: fine. A thousand clients of an MLP with
+    4810 values are 19 MB a run, 1.2 GB for 60 seeds."""
+    console = Console(file=io.StringIO())
+    words = [f"output_root={tmp_path}"]
+    assert preflight.check(compose.study([*QUICK, *words]), console).keep == "last"
+    big = ["clients=1000", "seed=range(0,60)", *words]
+    assert preflight.check(compose.study(big), console).keep == "none"
+    assert preflight.check(compose.study([*big, "keep=all", "seed=0"]), console).keep == "all"
+
+
 def test_a_study_of_hours_says_so_first(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     plan = compose.study([f"output_root={tmp_path}", "rounds=1000000"])

@@ -1,10 +1,10 @@
 """A study as tables."""
 
 import pytest
-from synthetic_study import cell, grid, study
 
 from experiments.tables import Long, Matrix, describe, external, label
 from fedalign.core.errors import ConfigError, UnknownNameError
+from tests.experiments.synthetic_study import cell, grid, study
 
 SPACES = {"fedavg": "model", "krum": "update"}
 

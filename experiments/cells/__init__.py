@@ -1,0 +1,1 @@
+"""Cells that are no federations: games, allocations and markets whose rows a report shows."""

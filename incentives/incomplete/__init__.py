@@ -1,0 +1,1 @@
+"""Games in which types are known only by their distribution."""

@@ -1,0 +1,1 @@
+"""Follower models and leaders: one game is one file."""

@@ -29,7 +29,8 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.core.threat import Knowledge, View
 from fedalign.core.vectors import Layout
-from fedalign.federation.round import Federation, Outcome, Schedule, global_round
+from fedalign.federation.parts import Federation, Outcome, Schedule
+from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.sampling import Sampling, choose_attackers
 from fedalign.workloads.classification import Classification, Holdings
@@ -75,6 +76,7 @@ def federation(config: Config) -> Federation:
         defense=build(config["defense"]),
         seeds=seeds,
         secret=seeds.key("server_secret"),
+        incentive=build(config["incentive"]),
         work=Work(config["local_epochs"], config["local_steps"]),
         schedule=Schedule(config["attack_start"], config["attack_rounds"]),
     )
@@ -209,7 +211,7 @@ def _record(
     """What the log says of a round."""
     updates, aggregate = outcome.updates, outcome.aggregate
     lying = torch.isin(updates.clients, torch.tensor(parts.sampling.attackers, dtype=torch.int64))
-    coefficients = aggregate.coefficients
+    coefficients, payments = aggregate.coefficients, outcome.payments
     weight = float("nan")
     if coefficients is not None and float(coefficients.sum()) != 0:
         weight = float(coefficients[lying].sum() / coefficients.sum())
@@ -238,8 +240,23 @@ def _record(
         "failed": dict(outcome.failed),
         "notes": dict(aggregate.notes),
         "byzantine_count": outcome.context.byzantine_count,
+        "prices": {name: float(price) for name, price in outcome.offer.prices.items()},
+        "effort": _listed(outcome.offer.effort),
+        "payments": {
+            "accounts": list(payments.accounts),
+            "amounts": list(payments.amounts),
+            "total": payments.total,
+            "contributions": [_plain(float(c)) for c in payments.contributions],
+            "notes": dict(payments.notes),
+        },
+        "certificate": dict(outcome.offer.certificate),
+        "clock_s": state.clock_s,
         "seconds": {name: round(value, 6) for name, value in outcome.seconds.items()},
     }
+
+
+def _listed(values: torch.Tensor | None) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]
 
 
 def _plain(value: float) -> float | str:

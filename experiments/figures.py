@@ -8,6 +8,7 @@ survives a grey printer and colour-blind eyes. Each function returns a matplotli
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,10 @@ def sweep(
                 _band(axes, x, mean, std, _style(line, lines))
         if shown.label.split(" ")[0] in ("accuracy", "error", "detection", "malicious"):
             axes.set_ylim(-2, 102)
+        if len(points) < 8:
+            axes.set_xticks([float(x) for x in points], points)
 
-    return _panels(study, rows or "", lines, draw, axis, shown.label.split(",")[0])
+    return _panels(study, rows or "", lines, draw, axis, re.split(r",| \(", shown.label)[0])
 
 
 def heatmap(
@@ -204,7 +207,7 @@ def _panels(
     names = study.axes.get(rows, ("",))
     wide = min(4, max(1, math.ceil(math.sqrt(len(names)))))
     high = math.ceil(len(names) / wide)
-    legend = math.ceil(len(lines) / max(2, 2 * wide - 2)) if len(lines) > 1 else 0
+    legend = math.ceil(len(lines) / max(2, 2 * wide - 2)) if any(lines) else 0
     with rc_context(STYLE):
         figure = _figure(max(3.8, 2.35 * wide), max(2.4, 1.75 * high) + 0.17 * legend + 0.35)
         grid = figure.subplots(high, wide, sharex=True, sharey=True, squeeze=False)
@@ -218,11 +221,10 @@ def _panels(
         for column in range(wide):  # the lowest panel of each column carries the numbers
             lowest = grid[high - 1 if (high - 1) * wide + column < len(names) else high - 2, column]
             lowest.tick_params(labelbottom=True)
+            lowest.set_xlabel(across)
         for axes in grid[:, 0]:
             axes.set_ylabel(up)
-        for axes in grid[-1]:
-            axes.set_xlabel(across)
-        if len(lines) > 1:
+        if any(lines):
             _legend(figure, lines, max(2, 2 * wide - 2))
     return figure
 
@@ -230,9 +232,11 @@ def _panels(
 def _legend(figure: Any, lines: Sequence[str], columns: int) -> None:
     from matplotlib.lines import Line2D
 
-    keys = [Line2D([], [], **_style(line, lines)) for line in lines]
+    drawn = {curve.get_label() for axes in figure.axes for curve in axes.lines}
+    shown = [line for line in lines if line in drawn]
+    keys = [Line2D([], [], **_style(line, lines)) for line in shown]
     figure.legend(
-        keys, lines, loc="outside lower center", ncols=min(columns, len(lines)), frameon=False,
+        keys, shown, loc="outside lower center", ncols=min(columns, max(1, len(shown))), frameon=False,
         handlelength=3.2, columnspacing=1.2,
     )  # fmt: skip
 
@@ -240,11 +244,12 @@ def _legend(figure: Any, lines: Sequence[str], columns: int) -> None:
 def _style(line: str, lines: Sequence[str]) -> dict[str, Any]:
     """No attack: thick black. Faker: solid. Other attacks: dashed. Controls: dotted."""
     if line == NO_ATTACK:
-        return {"color": "black", "linewidth": 1.8, "linestyle": "-"}
+        return {"label": line, "color": "black", "linewidth": 1.8, "linestyle": "-"}
     kind, rest = _kind(line), [x for x in lines if x != NO_ATTACK]
     kin = [x for x in rest if _kind(x) == kind]
     turn, place = divmod(kin.index(line) if line in kin else 0, len(MARKERS))
     return {
+        "label": line,
         "color": OKABE_ITO[(rest.index(line) if line in rest else 0) % len(OKABE_ITO)],
         "linestyle": {"faker": "-", "control": (0, (1, 1.4)), "other": (0, (4, 1.5))}[kind],
         "linewidth": 1.1,

@@ -78,7 +78,7 @@ def _sweeps(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
         rows, columns = _layout(study, main, without=axis)
         drawn += _per_panel(
             study,
-            f"sweep_{axis}" if len(main["sweep"]) == 1 else f"sweep_{axis}_{measure}",
+            f"sweep_{axis}" if len(main["sweep"]) == 1 else f"sweep_{axis}__{measure}",
             (axis, rows, columns),
             partial(figures.sweep, measure=measure),
         )

@@ -43,7 +43,15 @@ def check(study: Study, console: Console) -> Checked:
     holdings: list[list[list[int]]] = []
     kept = 0.0
     for cell in study.cells:
-        for group in ("algorithm", "model", "workload", "partition", "attack", "defense"):
+        for group in (
+            "algorithm",
+            "model",
+            "workload",
+            "partition",
+            "attack",
+            "defense",
+            "incentive",
+        ):
             key = canonical(cell.config[group])
             if key not in built:
                 built[key] = build(cell.config[group])

@@ -20,6 +20,7 @@ from experiments.typeset import MISSING, Entry, Table
 
 SHOWN = ("accuracy_t0", "accuracy_t0_5", "accuracy")
 ENDLESS = "The attack does not end, so nothing recovers."
+TOO_SHORT = "The run ends before round t0+5."
 UNPAIRED = "Needs attack=none with the same rule and seed."
 
 
@@ -47,6 +48,8 @@ class Recovery:
         for defense, attack in row_places(study, ("defense", "attack"), groups):
             group = groups[defense, attack]
             measured = [entry(group, seeds, [metric(m)], notes) for m in SHOWN]
+            if measured[1].text == "n/a":
+                measured[1] = replace(measured[1], notes=(notes.number(TOO_SHORT),))
             clean = groups.get((defense, NO_ATTACK), ())
             back = Entry(MISSING) if attack == NO_ATTACK else self._back(group, clean, notes)
             names = [Entry.of(label(study, "defense", defense)), Entry.of(attack)]

@@ -184,7 +184,7 @@ def _environment(folder: Path) -> str:
     lines = []
     try:
         found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        lines = [f"- {key}: {_told(value)}" for key, value in found.items()]
+        lines = [f"- {key}: {_told(value)}" for key, value in found.items() if key != "command"]
     except (FileNotFoundError, json.JSONDecodeError):
         pass
     if (folder / "digest.txt").exists():
@@ -261,7 +261,10 @@ HEADINGS = {
 
 def _heading(name: str) -> str:
     kind, *fixed = name.split("__")
-    words = HEADINGS.get(kind) or kind.replace("_", " ").capitalize()
+    if kind.startswith("sweep_"):
+        words = f"Sweep of {kind.removeprefix('sweep_')}"
+    else:
+        words = HEADINGS.get(kind) or kind.replace("_", " ").capitalize()
     return f"{words} ({', '.join(fixed)})" if fixed else words
 
 

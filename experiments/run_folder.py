@@ -27,7 +27,7 @@ from fedalign.core.log import Log, read
 COLUMNS = (
     "round", "accuracy", "loss", "attack_success", "malicious_sent", "malicious_accepted",
     "benign_sent", "benign_accepted", "malicious_weight", "nonfinite", "failed", "skipped",
-    "train_s", "craft_s", "aggregate_s", "evaluate_s",
+    "paid", "paid_malicious", "clock_s", "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
 
 
@@ -99,7 +99,17 @@ class RunFolder:
         return json.loads((self.checkpoint / "progress.json").read_text())
 
 
-_CLIENT_COLUMNS = ("round", "client", "malicious", "accepted", "coefficient", "samples", "bytes")
+_CLIENT_COLUMNS = (
+    "round",
+    "client",
+    "malicious",
+    "accepted",
+    "coefficient",
+    "samples",
+    "bytes",
+    "effort",
+    "payment",
+)
 
 
 def digest(rounds: Sequence[Mapping[str, Any]]) -> str:
@@ -156,11 +166,16 @@ def _latest(folder: Path) -> Path | None:
 
 
 def _row(event: Mapping[str, Any]) -> list[Any]:
+    payments = event["payments"]
+    paid = dict(zip(payments["accounts"], payments["amounts"], strict=True))
     values = {
         **event["metrics"],
         **event["counts"],
         "round": event["round"],
         "malicious_weight": event["malicious_weight"],
+        "paid": payments["total"],
+        "paid_malicious": sum(paid.get(client, 0) for client in event["attackers"]),
+        "clock_s": event["clock_s"],
         "nonfinite": len(event["nonfinite"]),
         "failed": len(event["failed"]),
         "skipped": int(event["skipped"]),
@@ -173,10 +188,14 @@ def _client_rows(rounds: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     rows = []
     for event in rounds:
         coefficients = event["coefficients"] or [""] * len(event["clients"])
+        effort = event["effort"] or [""] * len(event["clients"])
+        payments = event["payments"]
+        paid = dict(zip(payments["accounts"], payments["amounts"], strict=True))
         for i, client in enumerate(event["clients"]):
             rows.append([
                 event["round"], client, int(client in event["attackers"]), event["accepted"][i],
-                coefficients[i], event["samples"][i], event["bytes"],
+                coefficients[i], event["samples"][i], event["bytes"], effort[i],
+                paid.get(client, 0),
             ])  # fmt: skip
     return rows
 

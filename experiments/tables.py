@@ -80,6 +80,9 @@ class Matrix:
         measures, notes = [metric(m) for m in several(self.metric)], Notes()
         groups = grouped(everywhere(study, cells, [column]), (*rows, column))
         places, seeds = row_places(study, rows, groups), seeds_of(study)
+        still = {at[:-1] for at in grouped(cells, (*rows, column)) if at[-1] == UNREACHED}
+        same = f"{column} does not reach this row: one run, the same in every column."
+        marks = [(notes.number(same),) if at in still else () for at in places]
         direction = self._direction(rows)
         columns = [
             bold_best(
@@ -92,13 +95,14 @@ class Matrix:
         heads = [label(study, column, value) for value in study.axes[column]]
         said = " / ".join(m.label for m in measures)
         bold = f" Bold: {direction}est of its column." if direction else ""
+        over = "" if column in ("attack", "defense") else f" Columns: {column}."
         return Table(
             name=name,
-            caption=f"{capital(said)}; {describe(study, cells, fixed, len(measures) == 1)}{bold}"
+            caption=f"{capital(said)}; {describe(study, cells, fixed, len(measures) == 1)}{over}{bold}"
             + space_note([*heads, *(text for row in names for text in row)]),
             header=[*rows, *heads],
             rows=[
-                [*map(Entry.of, names[i]), *entries]
+                [*map(Entry.of, names[i][:-1]), _named(names[i][-1], marks[i]), *entries]
                 for i, entries in enumerate(zip(*columns, strict=True))
             ],
             notes=notes.lines,
@@ -206,6 +210,10 @@ def entry(
     if not any(over.count for _, over in found):
         return Entry("n/a", notes=marks)
     return replace(_shown(found), notes=marks)
+
+
+def _named(text: str, notes: tuple[int, ...]) -> Entry:
+    return replace(Entry.of(text), notes=notes)
 
 
 def _shown(found: Sequence[tuple[Metric, Scores]]) -> Entry:

@@ -197,7 +197,10 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in _plain(text))
+    """Escaped; what stands between backticks is typewriter text with straight quotes."""
+    parts = ["".join(_TEX.get(x, x) for x in part) for part in _plain(text).split("`")]
+    code = ["\\texttt{" + part.replace("'", "\\textquotesingle{}") + "}" for part in parts[1::2]]
+    return "".join(code[i // 2] if i % 2 else part for i, part in enumerate(parts))
 
 
 def _tex_entry(entry: Entry) -> str:

@@ -12,13 +12,14 @@ from fedalign.core.seeds import Seeds
 from fedalign.core.threat import Crafted, Knowledge, View
 from fedalign.data.digits import Digits
 from fedalign.data.partition.iid import Iid
-from fedalign.federation.round import Federation, Schedule
+from fedalign.federation.parts import Federation, Schedule
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.runtimes.inline import Inline
 from fedalign.federation.sampling import Sampling
 from fedalign.models.softmax import Softmax
 from fedalign.training.sgd import Sgd
 from fedalign.workloads.classification import Classification, Holdings
+from incentives.none import Unpaid
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def tasks(workload, clients, round=1, work=None, vector=None) -> list[ClientTask
 
 def federation(attack=None, defense=None, attackers=(), schedule=None, **keys) -> Federation:
     """A flat inline federation; keys: of `workload`, and participation, failure_rate, algorithm."""
+    incentive = keys.pop("incentive", Unpaid())
     participation, failure = keys.pop("participation", 1.0), keys.pop("failure_rate", 0.0)
     algorithm = keys.pop("algorithm", FedAvg())
     poisons = attack if hasattr(attack, "poison") else None
@@ -78,6 +80,7 @@ def federation(attack=None, defense=None, attackers=(), schedule=None, **keys) -
         defense=defense or Mean(),
         seeds=Seeds(0),
         secret=b"secret",
+        incentive=incentive,
         work=Work(1),
         schedule=schedule or Schedule(),
     )

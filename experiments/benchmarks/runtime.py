@@ -31,7 +31,8 @@ from fedalign.core.threat import Crafted, Knowledge
 from fedalign.core.vectors import Layout
 from fedalign.data.partition.iid import Iid
 from fedalign.data.splits import Splits
-from fedalign.federation.round import Federation, global_round
+from fedalign.federation.parts import Federation
+from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.runtimes.inline import Inline
 from fedalign.federation.sampling import Sampling
@@ -40,6 +41,7 @@ from fedalign.models.mlp import Mlp
 from fedalign.models.softmax import Softmax
 from fedalign.training.sgd import Sgd, batch_order
 from fedalign.workloads.classification import Classification, Holdings
+from incentives.none import Unpaid
 
 Row = Mapping[str, Any]
 CLIENTS, PARAMETERS = 20, 100_000
@@ -87,7 +89,7 @@ def _noop(repetitions: int) -> Sequence[Row]:
     work = ClientWork(idle, FedAvg(), seeds)
     parts = Federation(
         idle, FedAvg(), Inline(Site(work, lambda device: work, 32)), Sampling(CLIENTS), _Honest(),
-        _Mean(), seeds, b"", Work(1),
+        _Mean(), seeds, b"", Unpaid(), Work(1),
     )  # fmt: skip
     state = State(0, idle.initial())
 

@@ -12,8 +12,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-_TILE = 32  # rows that `combine` widens at a time
 CHUNK = 65_536  # columns worked on at a time; fixed, so that results do not depend on threads
+_TILE = 32  # rows that `combine` widens to float64 at a time
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def _gradients(
     leaves = {
         name: view.detach().requires_grad_() for name, view in flat.layout.views(vectors).items()
     }
-    forward = vmap(lambda parameters, x: functional_call(flat.module, parameters, (x,), tie_weights=False))
+    forward = vmap(
+        lambda parameters, x: functional_call(flat.module, parameters, (x,), tie_weights=False)
+    )
     logits = forward(leaves, data.inputs[rows]).float()  # (k, width, classes)
     labels = data.labels[rows].flatten()
     items = cross_entropy(logits.flatten(0, 1), labels, reduction="none").view(rows.shape)

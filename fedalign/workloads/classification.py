@@ -84,7 +84,9 @@ class Classification:
         parts = holdings.partition(labels, holdings.clients, self._seeds.at("partition"))
         self.clients = [
             ClientInfo(
-                i, len(part), tuple(np.bincount(labels[part], minlength=splits.clients.classes).tolist())
+                i,
+                len(part),
+                tuple(np.bincount(labels[part], minlength=splits.clients.classes).tolist()),
             )
             for i, part in enumerate(parts)
         ]

@@ -29,7 +29,10 @@ def rounds(accuracy, **columns):
     return {k: np.broadcast_to(np.asarray(v, float), (length,)).copy() for k, v in whole.items()}
 
 
-def cell(axes, seed=0, accuracy=0.9, status="done", reason="", config=None, space=None, **columns):
+def cell(
+    axes, seed=0, accuracy=0.9, status="done", reason="", config=None, space=None, choices=None,
+    **columns,
+):  # fmt: skip
     name = "-".join([*map(str, axes.values()), f"s{seed}"]).replace("/", "_")
     return CellResult(
         run_id=name,
@@ -38,10 +41,13 @@ def cell(axes, seed=0, accuracy=0.9, status="done", reason="", config=None, spac
         seed=seed,
         status=status,
         reason=reason,
-        config={"clients": 20, "rounds": ROUNDS, "attack_start": 1, "data": "digits"}
-        | (config or {}),
+        config={"clients": 20, "rounds": ROUNDS, "attack_start": 1} | (config or {}),
         rounds=rounds(accuracy, **columns) if status == "done" else {},
         facts={"space": space} if space else {},
+        choices={
+            **(choices or {}),
+            **{k: v for k, v in axes.items() if k in ("attack", "defense")},
+        },
     )
 
 
@@ -83,7 +89,7 @@ def put_on_disk(folder, made, **extra):
             {
                 "run_id": one.run_id, "axes": dict(one.axes), "seed": one.seed,
                 "status": one.status, "reason": one.reason, "facts": dict(one.facts),
-                "config": dict(one.config),
+                "config": dict(one.config), "choices": dict(one.choices),
             }
         )  # fmt: skip
         if one.status == "done":

@@ -101,10 +101,11 @@ def test_nothing_finished_still_makes_a_report(tmp_path):
 
 def test_a_study_of_one_run_prints_a_small_table_and_its_curve(tmp_path):
     node = {"main": {"rows": "defense", "columns": "attack", "metric": "accuracy"}}
-    one = study([cell({}, 0, 0.9, config={"attack": "neg", "defense": "krum"})], {}, name="single")
+    choices = {"attack": "neg", "defense": "krum"}
+    one = study([cell({}, 0, 0.9, choices=choices)], {}, name="single")
     put_on_disk(tmp_path, one, report=node | {"figures": ["curves", "heatmap", "partition"]})
     text = write(load(tmp_path)).read_text(encoding="utf-8")
-    assert "| single | 90.0 |" in text and "attack neg; defense krum" in text
+    assert "| single | 90.0 |" in text and "attack neg, defense krum" in text
     assert [p.name for p in sorted((tmp_path / "figures").iterdir())] == [
         "curves.pdf", "curves.png",
     ]  # fmt: skip

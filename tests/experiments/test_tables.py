@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.tables import Long, Matrix, describe, external, label
+from experiments.captions import label
+from experiments.tables import Long, Matrix, external
 from fedalign.core.errors import ConfigError, UnknownNameError
 from tests.experiments.synthetic_study import cell, grid, study
 
@@ -99,14 +100,12 @@ def test_not_measured_is_not_missing():
     assert texts(table)[0][1:] == ["n/a", "75±0"]
 
 
-def test_the_caption_says_how_many_and_in_which_space():
-    caption = Matrix()(two_by_two(config={"partition": "iid", "byzantine_fraction": 0.2}))[
-        0
-    ].caption
-    for piece in ("Accuracy in %", "last 3 rounds", "population std over 2 seeds (0, 1)",
-                  "n = 20 clients", "malicious share 0.2", "data digits", "partition iid",
-                  "Bold: highest", "(M)/(U)"):  # fmt: skip
-        assert piece in caption
+def test_the_caption_says_what_how_many_and_in_which_space():
+    assert Matrix()(two_by_two())[0].caption == (
+        "Accuracy in %, mean of the last 3 rounds; n = 20, 5 rounds; mean ± population std over "
+        "seeds 0, 1. Bold: highest of its column. (M)/(U): the rule tests models/updates; compare "
+        "rows of one space only."
+    )
     assert "(M)/(U)" not in Matrix()(grid({"krum": {"none": 90}}))[0].caption
 
 
@@ -140,12 +139,11 @@ def test_a_rule_measured_in_both_spaces_says_so():
 
 
 def test_a_study_of_one_run():
-    made = study(
-        [cell({}, 0, 0.9, config={"attack": "neg", "defense": "krum"}, space="update")], {}
-    )
+    choices = {"attack": "neg", "defense": "krum"}
+    made = study([cell({}, 0, 0.9, choices=choices, space="update")], {})
     (table,) = Long(("accuracy", "fpr"))(made)
     assert texts(table) == [["made_up", "90.0", "0"]] and table.header[0] == "run"
-    assert "one seed (0)" in table.caption and "defense krum (U)" in table.caption
+    assert "; attack neg, defense krum (U); n = 20, 5 rounds; seed 0." in table.caption
 
 
 def test_the_long_table_names_every_axis():
@@ -155,10 +153,57 @@ def test_the_long_table_names_every_axis():
     assert "(M)/(U)" in table.caption
 
 
-def test_objects_in_the_config_are_named_by_their_class():
-    config = {"partition": {"_target_": "fedalign.data.partition.classes.Classes", "per_client": 5}}
-    made = grid({"krum": {"none": 90}}, config=config)
-    assert "partition Classes(per_client=5)" in describe(made, made.cells, {})
+def of_three_axes():
+    """norm_filter has no rho: the same run stands for all its values."""
+    rows = [("norm_filter", "—", 0.4), ("spp", "0.1", 0.5), ("spp", "0.5", 0.6)]
+    cells = [
+        cell({"defense": d, "attack": a, "rho": r}, 0, v)
+        for d, r, v in rows for a in ("none", "neg")
+    ]  # fmt: skip
+    axes = {"attack": ("none", "neg"), "defense": ("norm_filter", "spp"), "rho": ("0.1", "0.5")}
+    return study(cells, axes)
+
+
+def test_several_axes_make_rows_of_their_combinations():
+    (table,) = Matrix(rows=["defense", "rho"])(of_three_axes())
+    assert list(table.header) == ["defense", "rho", "none", "neg"] and table.labels == 2
+    assert [row[:3] for row in texts(table)] == [
+        ["norm_filter", "—", "40.0"], ["spp", "0.1", "50.0"], ["spp", "0.5", "60.0"],
+    ]  # fmt: skip
+    assert [row[2].best for row in table.rows] == [False, False, True]
+
+
+def test_a_parameter_as_columns_repeats_the_runs_it_does_not_reach_and_says_so():
+    (table,) = Matrix(rows=["defense", "attack"], columns=["q", "rho"])(of_three_axes())
+    assert texts(table) == [
+        ["norm_filter", "none", "40.0", "40.0"], ["norm_filter", "neg", "40.0", "40.0"],
+        ["spp", "none", "50.0", "60.0"], ["spp", "neg", "50.0", "60.0"],
+    ]  # fmt: skip
+    assert [row[1].notes for row in table.rows] == [(1,), (1,), (), ()]
+    assert list(table.notes) == ["rho does not reach this row: one run, the same in every column."]
+    assert "Columns: rho." in table.caption and "Bold" not in table.caption  # attacks in the rows
+
+
+def test_a_parameter_as_panels_shows_the_runs_it_does_not_reach_in_each():
+    tables = Matrix()(of_three_axes())
+    assert [t.name for t in tables] == ["main__rho-0.1", "main__rho-0.5"]
+    assert [[row[1] for row in texts(t)] for t in tables] == [["40.0", "50.0"], ["40.0", "60.0"]]
+
+
+def test_several_metrics_share_a_cell():
+    """4 sent, 1 accepted: 75 % rejected; 16 of 16 benign rows accepted; weight 5 %."""
+    (table,) = Matrix(metric=("tpr", "fpr", "weight"))(two_by_two())
+    assert texts(table)[0] == ["fedavg (M)", "n/a / 0 / n/a", "75 / 0 / 5.0"]
+    data = table.rows[0][2].data
+    assert (data["tpr mean"], data["fpr mean"], data["weight mean"]) == pytest.approx((75, 0, 5))
+    assert "; mean over seeds 0, 1." in table.caption and "Bold" not in table.caption
+    assert "neg tpr mean" in table.csv().splitlines()[0]
+
+
+def test_whether_a_table_fits_a_study():
+    assert Matrix().fits(two_by_two()) and not Matrix(rows="rho").fits(two_by_two())
+    assert not Matrix(rows=["rho", "attack"]).fits(two_by_two())  # attack makes the columns
+    assert Matrix(rows=["rho", "defense"]).fits(two_by_two())
 
 
 def test_external_rows_are_the_table():

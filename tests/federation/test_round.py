@@ -10,7 +10,8 @@ from fedalign.core.contracts import Context, Defense, State, require
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.core.threat import Crafted, Knowledge
-from fedalign.federation.round import Schedule, global_round
+from fedalign.federation.parts import Schedule
+from fedalign.federation.round import global_round
 from fedalign.federation.sampling import Sampling, choose_attackers
 from tests.worlds import Mean, federation
 

@@ -1,0 +1,1 @@
+"""Heuristics for multiple task allocation, one per file."""

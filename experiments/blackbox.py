@@ -8,7 +8,7 @@ attack is fixed before the draw: max_a sum_r p_r I <= sum_r p_r max_a I <= max_{
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,11 @@ class BlackBox:
             columns += [game.column(game.uniform, attacks), game.column(game.minimax, attacks)]
             marks = [_say(game, notes), _say_minimax(game, notes)]
             marks[1] += self._say_command(game, fixed, notes)
+            others = {d: _say_other(game, d, notes) for d in known}
             for column, mark in zip(columns[-2:], marks, strict=True):
-                column[-1] = replace(column[-1], notes=mark)
-            for i, d in enumerate(known):
-                columns[i][-1] = replace(columns[i][-1], notes=_say_other(game, d, notes))
+                column[-1] = replace(column[-1], notes=mark + sum(others.values(), ()))
+            for column, d in zip(columns, known, strict=False):
+                column[-1] = replace(column[-1], notes=others[d])
         heads = [label(study, "defense", d) for d in measured]
         expected = ["expected uniform", "expected minimax"] if game is not None else []
         marked = bold_best([column[-1] for column in columns], "low")
@@ -92,7 +93,7 @@ class BlackBox:
         where = "".join(f" {axis}={value}" for axis, value in fixed.items())
         line = (
             "The minimax server with this matrix, in a folder of its own: "
-            f"`{self.command}{where} defense=dynamic_server_minimax 'defense.impact=[{table}]' "
+            f"`{_base(self.command)}{where} defense=dynamic_server_minimax 'defense.impact=[{table}]' "
             "output_root=outputs/minimax`"
         )
         return (notes.number(line),)
@@ -125,6 +126,16 @@ class Game:
         shown = [Entry.of(lost[a], 1) if a in lost else Entry(MISSING) for a in attacks]
         largest = max(lost.values())
         return [*shown, Entry(number(largest, 1), {"mean": largest})]
+
+
+def _base(command: str) -> str:
+    """The command without what the minimax server replaces or does not have."""
+    from defenses.dynamic_server import DynamicServer
+
+    own = {f"defense.{f.name}" for f in fields(DynamicServer)} - {"defense.mode", "defense.impact"}
+    words = [(word, word.split("=")[0]) for word in command.split()]
+    kept = [w for w, key in words if key in own or not key.startswith("defense")]
+    return " ".join(w for w in kept if not w.startswith("output_root="))
 
 
 def impact(groups: Groups, defense: str, attack: str) -> Scores:
@@ -222,5 +233,8 @@ def _chain(game: Game, p: np.ndarray) -> str:
 def _say_other(game: Game, defense: str, notes: Notes) -> tuple[int, ...]:
     if defense not in game.stands_for:
         return ()
-    line = f"In the game {defense} stands for the pool's {game.stands_for[defense]}."
+    line = (
+        f"In the game {defense} stands in for the pool's {game.stands_for[defense]}, which may "
+        "lose more or less."
+    )
     return (notes.number(line),)

@@ -93,7 +93,7 @@ def _size(study: StudyResults, cells: Cells) -> list[str]:
             f"n = {common('clients')}" + (f" ({lying} malicious)" if lying and attacked else "")
         )
     if common("participation") not in (None, 1, 1.0):
-        told.append(f"{common('participation'):.0%} of them per round")
+        told.append(f"{100 * common('participation'):g} % of them per round")
     if common("rounds") is not None:
         told.append(f"{common('rounds')} rounds")
     if attacked and "attack_start" not in study.axes and "attack_rounds" not in study.axes:

@@ -18,9 +18,10 @@ import numpy as np
 
 from experiments import figures
 from experiments.captions import named
-from experiments.results import StudyResults, everywhere, panels
+from experiments.results import StudyResults, everywhere, manifest, panels
 from experiments.tables import several
-from fedalign.core.errors import UnknownNameError
+from experiments.traces import is_trace, traces
+from fedalign.core.errors import DataError, UnknownNameError
 
 FIGURES = ("curves", "heatmap", "detection", "sweep", "partition")
 MOST_PANELS = 12  # figures of one kind; a study of more panels shows the first
@@ -43,7 +44,18 @@ def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
     }
     main = {"metric": "accuracy", **(node.get("main") or {})}
     main["sweep"] = several(node.get("sweep") or main["metric"])
-    return [file for name in asked for file in kinds[name](study, main)]
+    return [file for name in asked for file in kinds[name](study, main)] + _traces(study)
+
+
+def _traces(study: StudyResults) -> list[str]:
+    """The curves that measurements left among their rows."""
+    try:
+        rows = manifest(study.folder).get("rows") or ()
+    except DataError:
+        return []
+    for name, figure in traces(rows).items():
+        figures.save(figure, study.folder / "figures", file_name(name))
+    return list(map(file_name, dict.fromkeys(r["figure"] for r in rows if is_trace(r))))
 
 
 def _curves(study: StudyResults, main: Mapping[str, Any]) -> list[str]:

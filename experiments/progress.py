@@ -21,12 +21,18 @@ class Progress:
         self._console = console
         self._bar: Bar | None = None
 
-    def begin(self, total: int, reused: int, workers: int) -> None:
+    def begin(self, total: int, reused: int, stale: int, workers: int) -> None:
         self._total, self._done, self._failed = total, reused, 0
         self._start, self._reused, self._spoke = monotonic(), reused, monotonic()
         word = "cell" if total == 1 else "cells"
         kept = f", {reused} already finished" if reused else ""
         self._console.print(f"{total} {word}{kept}; {workers} side by side", highlight=False)
+        if stale:
+            self._console.print(
+                f"{stale} of them were finished by other code and are stale: they are computed "
+                "again (reuse=any keeps them)",
+                highlight=False,
+            )
         if self._console.is_terminal and sys.stdout.isatty():
             self._bar = Bar(
                 TextColumn("{task.description}"),

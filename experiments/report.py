@@ -25,10 +25,12 @@ from experiments.claims import Checked, check
 from experiments.gallery import draw, file_name
 from experiments.metrics import METRICS
 from experiments.per_defense import Ratios, Summary
+from experiments.pooled import pooled
 from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
 from experiments.statistics import is_faker
 from experiments.tables import Long, Matrix, external
+from experiments.traces import is_trace
 from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
 
@@ -84,16 +86,22 @@ def _command(study: StudyResults, found: Mapping[str, Any]) -> str:
 
 
 def _main(study: StudyResults, found: Mapping[str, Any]) -> list[Table]:
-    rows = found.get("rows")
+    rows = [row for row in found.get("rows") or () if not is_trace(row)]
     if rows:
-        caption = (found.get("report") or {}).get("title") or study.name
-        names = list(dict.fromkeys(row.get("table", "main") for row in rows))
-        parts = {
-            n: [_without(row, "table") for row in rows if row.get("table", "main") == n]
-            for n in names
-        }
-        return [external(part, name, caption) for name, part in parts.items()]
+        return _measured(rows, found.get("report") or {}, study.name)
     return _matrix(study, found, "main")
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], node: Mapping[str, Any], name: str) -> list[Table]:
+    """Rows of measurements, one table per value of `table`; pooled where the report says so."""
+    caption, parts = node.get("title") or name, {}
+    for row in rows:
+        parts.setdefault(row.get("table", "main"), []).append(_without(row, "table"))
+    pool = node.get("pool")
+    if not pool:
+        return [external(part, table, caption) for table, part in parts.items()]
+    by, over, worst = pool["by"], pool["over"], pool.get("worst", ())
+    return [pooled(part, by, over, worst, table, caption) for table, part in parts.items()]
 
 
 def _matrix(study: StudyResults, found: Mapping[str, Any], name: str, *metrics: str) -> list[Table]:

@@ -122,11 +122,14 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     return _csv(COLUMNS, (_row(event) for event in rounds))
 
 
-def finished(path: Path, source: str, reuse: str) -> bool:
-    """Whether a folder holds a finished run that may be used again."""
-    if reuse == "none" or not (path / "digest.txt").is_file():
-        return False
-    return reuse == "any" or _source(path) == source
+def finished(path: Path) -> bool:
+    """Whether a folder holds a run that came to its end."""
+    return (path / "digest.txt").is_file()
+
+
+def same_code(path: Path, source: str) -> bool:
+    """Whether a run was made by our present sources."""
+    return _source(path) == source
 
 
 def write(path: Path, content: str | bytes, durable: bool = False) -> None:

@@ -29,7 +29,7 @@ from experiments.build import locate
 from experiments.compose import Cell, Study, workers_for
 from experiments.preflight import Checked
 from experiments.progress import Progress
-from experiments.run_folder import finished, write
+from experiments.run_folder import finished, same_code, write
 from fedalign.core.digest import of_files
 from fedalign.core.errors import FedalignError, FolderBusyError
 
@@ -58,13 +58,15 @@ def run(study: Study, checked: Checked, progress: Progress) -> Ledger:
     environment = describe(study)
     with _locked(folder):
         ledger = Ledger()
-        for cell in study.cells:
-            if finished(folder / cell.run_id, environment["source"], study.settings["reuse"]):
-                ledger.reasons[cell.run_id] = ""
-        ledger.reused = len(ledger.reasons)
+        reuse = study.settings["reuse"]
+        there = [cell for cell in study.cells if finished(folder / cell.run_id)]
+        fresh = [c for c in there if same_code(folder / c.run_id, environment["source"])]
+        kept = {"none": [], "same": fresh, "any": there}[reuse]
+        ledger.reasons |= {cell.run_id: "" for cell in kept}
+        ledger.reused, stale = len(kept), len(there) - len(fresh) if reuse == "same" else 0
         todo = [cell for cell in study.cells if cell.run_id not in ledger.reasons]
         workers = min(workers_for(study), max(len(todo), 1))
-        progress.begin(len(study.cells), ledger.reused, workers)
+        progress.begin(len(study.cells), ledger.reused, stale, workers)
         try:
             _play(study, todo, folder, environment, workers, checked.keep, ledger, progress)
         except KeyboardInterrupt as stop:

@@ -4,7 +4,8 @@ Paper: none; our derivation (the definition of a Stackelberg-Nash equilibrium, c
 
 The gap of follower u is what it gains by its best deviation while the others' actions stay, in
 proportion to max(|U_u|, mean |U| / 1000): prizes shared by many leave payoffs of R / n^2, beside
-which an absolute gap would say nothing.
+which an absolute gap would say nothing. Where payoffs add up over the parts of an action, each part is
+measured against what it earns itself, or a large income would hide a wrong small action.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def certify_followers(
     found, short = _solver(followers, price, actions, best, who, scale)
     checks = {
         "best_response": _largest(gain),
+        "parts": _parts(followers, price, actions, best),
         "random": _random(followers, price, actions, who, scale, draws, rng),
         "cvxpy": found,
     }
@@ -103,6 +105,22 @@ def certify_leader(
         tried(np.clip(other, bounds[:, 0], bounds[:, 1]))
     refine(tried, bounds, tried.best()[0], tol)
     return max(0.0, max(value for value, _ in tried.found.values()) - value)
+
+
+def _parts(followers, price, actions, best) -> float | None:
+    """The most that changing one part alone gains, relative to what that part earns."""
+    if followers.pieces(price, actions, np.arange(1)) is None:
+        return None  # payoffs that do not add up
+    gaps = []
+    for i in range(actions.shape[1]):
+        room = followers.budget - (actions.sum(axis=1) - actions[:, i])
+        now, then = np.zeros_like(actions), np.zeros_like(actions)
+        now[:, i], then[:, i] = actions[:, i], np.clip(best[:, i], 0.0, np.maximum(room, 0.0))
+        earned = followers.payoff(price, now, actions)
+        scale = np.maximum(np.abs(earned), SHARE * np.abs(earned).mean())
+        gain = followers.payoff(price, then, actions) - earned
+        gaps.append(_largest(gain / np.maximum(scale, np.finfo(float).tiny)))
+    return max(gaps)
 
 
 def _random(followers, price, actions, who, scale, draws, rng) -> float:
@@ -145,4 +163,4 @@ def _solver(followers, price, actions, best, who, scale) -> tuple[float | None, 
 
 def _largest(gain: np.ndarray) -> float:
     """At least 0: staying is a deviation too. What is not a number counts as infinite."""
-    return float(np.max(np.where(np.isnan(gain), np.inf, gain), initial=0.0))
+    return abs(float(np.max(np.where(np.isnan(gain), np.inf, gain), initial=0.0)))

@@ -12,6 +12,7 @@ import numpy as np
 
 from incentives.inputs import Numbers, Range, columns, prices
 from incentives.players import Actions, Pieces, excess
+from incentives.social_optimum import Technology
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,12 @@ class PricedEffort:
         quadratic = np.stack([self.training_cost, self.mining_cost], axis=1)[who]
         none = np.zeros_like(linear)
         return Pieces(linear, quadratic, none, none, none, self.budget[who])
+
+    def technology(self) -> Technology:
+        """Efforts and their costs, for the social optimum."""
+        weights = np.stack([self.quality, self.efficiency], axis=1)
+        quadratic = np.stack([self.training_cost, self.mining_cost], axis=1)
+        return Technology(weights, np.zeros_like(weights), quadratic, self.budget)
 
     @staticmethod
     def _of(values: np.ndarray, who: np.ndarray | None, own: np.ndarray) -> np.ndarray:

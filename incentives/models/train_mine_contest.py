@@ -14,6 +14,7 @@ from fedalign.core.errors import ConfigError
 from incentives.inputs import Numbers, Range, columns, number, prices
 from incentives.models.priced_effort import unit_price
 from incentives.players import Actions, Pieces, excess
+from incentives.social_optimum import Technology
 
 STEPS = 60  # bisections on a budget's multiplier
 TINY = 1e-12  # of R / b: with nobody else mining, any effort wins all of the prize
@@ -195,6 +196,16 @@ class TrainMineContest:
         bend = np.stack([none[:, 0], price[1] * rate**2], axis=1)
         return Pieces(
             linear, quadratic, bend, np.stack([none[:, 0], rate], axis=1), none, self.budget[who]
+        )
+
+    def technology(self) -> Technology:
+        """Efforts and their costs, for the social optimum: a prize is a transfer."""
+        none = np.zeros(self.n)
+        return Technology(
+            np.stack([self.quality, none + 1.0], axis=1),
+            np.stack([none, self.mining_cost], axis=1),
+            np.stack([self.training_cost, none], axis=1),
+            self.budget,
         )
 
 

@@ -52,6 +52,10 @@ class Episode:
         """Whose turn it is, as the instance counts."""
         return int(self._tasks[turn.position])
 
+    def left(self, turn: Turn) -> np.ndarray:
+        """This task and those that follow."""
+        return self._tasks[turn.position :]
+
     def mask(self, turn: Turn) -> np.ndarray:  # (n + 1,) bool
         """What may be chosen: useful servers with room, and always the rejection; where the
         public code's rewards are played, also an owner that cannot process its task."""

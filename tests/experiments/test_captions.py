@@ -36,7 +36,7 @@ def test_an_object_is_named_with_the_parameter_that_shapes_it():
         ({"attack_start": 15, "attack_rounds": 1}, ", attacked in round 15 only;"),
         ({"attack_start": 4, "attack_rounds": 3}, ", attacked in rounds 4 to 6;"),
         ({"attack_start": 10, "attack_rounds": None}, ", attacked from round 10 on;"),
-        ({"participation": 0.2}, "n = 20, 20% of them per round, 5 rounds;"),
+        ({"participation": 0.2}, "n = 20, 20 % of them per round, 5 rounds;"),
     ],
 )
 def test_what_is_out_of_the_ordinary_is_said(config, piece):

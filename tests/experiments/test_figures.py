@@ -35,6 +35,18 @@ def test_curves_draw_the_mean_over_seeds_of_each_cell():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["none", "neg"]
 
 
+def test_the_legend_names_what_is_drawn_a_single_line_too():
+    """TPR is not measured without an attack, so "none" has no line."""
+    cells = [
+        cell({"attack": a, "defense": "krum", "rho": r}) for a in ("none", "neg") for r in "14"
+    ]
+    figure = figures.sweep(study(cells), cells, "rho", "defense", "attack", "tpr")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["neg"]
+    (axes,) = shown(figure)
+    assert axes.get_ylabel() == "detection TPR in %" and axes.get_xlabel() == "rho"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "4"]
+
+
 def test_curves_mark_where_the_attack_begins():
     late, always = small(config={"attack_start": 3}), small()
     assert len(shown(figures.curves(late, late.cells))[0].lines) == 3

@@ -51,6 +51,15 @@ def test_a_frozen_model_shows_no_damage():
     assert value("damage", cell({}, accuracy=0.12)) == 0.0
 
 
+def test_accuracy_at_the_first_attacked_round_and_five_later():
+    accuracy = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+    one = cell({}, accuracy=accuracy, config={"attack_start": 3})
+    assert value("accuracy_t0", one) == pytest.approx(30.0)
+    assert value("accuracy_t0_5", one) == pytest.approx(80.0)
+    late = cell({}, accuracy=accuracy, config={"attack_start": 4})
+    assert np.isnan(value("accuracy_t0_5", late))  # round 9 of 8
+
+
 def test_detection_counts_only_attacked_rounds():
     """From round 3: 4 + 4 + 4 sent, 4 + 0 + 2 accepted: 6 / 12. Benign: 48 sent, 36 accepted."""
     one = cell(

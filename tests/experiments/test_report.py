@@ -5,8 +5,12 @@ import json
 
 import pytest
 
-from experiments.report import main_tables, write
+from experiments import catalogue, compose
+from experiments.gallery import FIGURES
+from experiments.metrics import METRICS
+from experiments.report import NAMED, main_tables, write
 from experiments.results import load
+from experiments.tables import Matrix, several
 from fedalign.core.errors import UnknownNameError
 from tests.experiments.synthetic_study import cell, grid, put_on_disk, study
 
@@ -145,6 +149,53 @@ def test_rows_of_a_benchmark_are_the_table(tmp_path):
     text = write(load(tmp_path)).read_text(encoding="utf-8")
     assert "# Speed of rules" in text and "| krum | 1.5 | 3.25 |" in text
     assert [t.name for t in main_tables(load(tmp_path))] == ["main"]
+
+
+def test_detection_laid_out_as_the_main_table(tmp_path):
+    node = {"main": {"rows": "attack", "columns": "defense"}, "tables": ["detection"]}
+    put_on_disk(tmp_path, made(), report=node | {"figures": []})
+    text = write(load(tmp_path)).read_text(encoding="utf-8")
+    assert "| faker_norm | 75 / 0 / 5.0 | 75 / 0 / 5.0 |" in text
+    assert "| none | n/a / 0 / n/a |" in text
+
+
+def test_a_narrowed_study_falls_back_to_axes_that_it_has(tmp_path):
+    """rho is fixed on the command line: no axis is left to make the columns asked for."""
+    node = {"main": {"rows": ["defense", "attack"], "columns": "rho", "metric": "error"}}
+    put_on_disk(tmp_path, made(), report=node | {"tables": ["tpr"], "figures": []})
+    text = write(load(tmp_path)).read_text(encoding="utf-8")
+    assert "| krum (U) | 9.0±0.0 |" in text and "tables/tpr.csv" in text
+    alone = study([cell({"defense": "krum"}, 0, 0.9)])
+    put_on_disk(tmp_path, alone, report=node | {"tables": ["detection"], "figures": []})
+    text = write(load(tmp_path)).read_text(encoding="utf-8")
+    assert "| defense | tpr | fpr | weight |" in text
+
+
+def test_figures_of_a_sweep(tmp_path):
+    """rho has three values and is drawn, for each q; q has two and is not. krum has no rho."""
+    cells = [
+        cell({"attack": "neg", "defense": "spp", "rho": r, "q": q}) for r in "123" for q in "14"
+    ] + [cell({"attack": "neg", "defense": "krum", "rho": "—", "q": "—"})]
+    axes = {"attack": ("neg",), "defense": ("krum", "spp"), "rho": tuple("123"), "q": tuple("14")}
+    node = {"main": {"rows": ["defense", "rho", "q"]}, "tables": [], "sweep": ["accuracy", "tpr"]}
+    put_on_disk(tmp_path, study(cells, axes), report=node | {"figures": ["sweep"]})
+    text = write(load(tmp_path)).read_text(encoding="utf-8")
+    assert sorted(p.stem for p in (tmp_path / "figures").glob("*.png")) == [
+        f"sweep_rho__{m}__q-{q}" for m in ("accuracy", "tpr") for q in "14"
+    ]
+    assert "## Figure: Sweep of rho (tpr, q-4)" in text
+    assert "| krum | — | — | 90.0 |" in text and "| spp | 3 | 4 | 90.0 |" in text
+
+
+@pytest.mark.parametrize("name", catalogue.names("scenario"))
+def test_every_scenario_asks_for_what_exists(name):
+    node = compose.study([f"scenario={name}"]).report
+    assert set(node) <= {"title", "main", "tables", "figures", "sweep", "claims"}
+    assert set(node.get("tables") or ()) <= {*NAMED, *METRICS}
+    assert set(node.get("figures") or ()) <= set(FIGURES)
+    for measure in several(node.get("sweep") or ()):
+        assert measure in METRICS
+    Matrix(**(node.get("main") or {}))
 
 
 def test_only_the_tables_asked_for(tmp_path):

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from experiments.results import grouped, load, manifest, panels
+from experiments.results import everywhere, grouped, load, manifest, panels
 from fedalign.core.errors import DataError
 from tests.experiments.synthetic_study import cell, grid, put_on_disk, study
 
@@ -23,6 +23,12 @@ def test_a_study_comes_back_as_it_was_written(tmp_path):
     assert first.folder == tmp_path / first.run_id and first.config["clients"] == 20
     for name, column in made.cells[0].rounds.items():
         np.testing.assert_array_equal(first.rounds[name], column)
+
+
+def test_choices_come_back(tmp_path):
+    made = study([cell({"attack": "none"}, choices={"data": "digits"})])
+    found = load(put_on_disk(tmp_path, made)).cells[0]
+    assert found.choices == {"data": "digits", "attack": "none"}
 
 
 def test_the_seed_is_no_axis_and_values_are_text(tmp_path):
@@ -76,6 +82,19 @@ def test_panels_cut_along_the_axes_that_are_not_shown():
     assert [fixed for fixed, _ in cut] == [{"rho": "1"}, {"rho": "2"}]
     assert all(c.axes["rho"] == "2" for c in cut[1][1]) and len(cut[1][1]) == 4
     assert len(panels(study(cells), ("attack", "defense", "rho"))) == 1
+
+
+def test_a_run_that_a_parameter_does_not_reach_stands_at_all_its_values():
+    cells = [cell({"defense": "krum", "rho": "—"})] + [
+        cell({"defense": "spp", "rho": r}) for r in "12"
+    ]
+    made = study(cells, {"defense": ("krum", "spp"), "rho": ("1", "2")})
+    spread = everywhere(made, cells, ["rho"])
+    assert [(c.axes["defense"], c.axes["rho"]) for c in spread] == [
+        ("krum", "1"), ("krum", "2"), ("spp", "1"), ("spp", "2"),
+    ]  # fmt: skip
+    assert everywhere(made, cells, ["defense"]) == tuple(cells)
+    assert [len(part) for _, part in panels(made, ["defense"])] == [2, 2]
 
 
 def test_groups_are_ordered_by_seed():

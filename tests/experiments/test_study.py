@@ -38,7 +38,8 @@ def test_finished_cells_of_the_same_code_are_reused_and_a_study_is_widened(tmp_p
     index = json.loads((tmp_path / "single/study.json").read_text())
     assert {cell["status"] for cell in index["cells"]} == {"done"}
     monkeypatch.setattr(study, "source_digest", lambda: "other code")
-    assert run(tmp_path, "attack=none", "defense=fedavg")[0].reused == 0
+    ledger, said = run(tmp_path, "attack=none", "defense=fedavg")
+    assert ledger.reused == 0 and "1 of them were finished by other code and are stale" in said
     assert run(tmp_path, "attack=none", "defense=median", "reuse=any")[0].reused == 1
 
 

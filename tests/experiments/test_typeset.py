@@ -80,6 +80,12 @@ def test_no_text_breaks_the_latex_or_the_markdown_row(text):
     assert len(re.findall(r"(?<!\\)\|", lines[4])) == 3
 
 
+def test_a_command_in_a_note_is_typewriter_text_with_quotes_that_can_be_copied():
+    table = Table("t", "c", ["a"], [[Entry("1", notes=(1,))]], notes=["Run `x_y 'z=[1]'` now."])
+    assert r"Run \texttt{x\_y \textquotesingle{}z=[1]\textquotesingle{}} now." in table.latex()
+    assert "[1] Run `x_y 'z=[1]'` now." in table.markdown()
+
+
 def test_csv_holds_the_numbers_at_full_precision():
     table = Table(
         "t", "c", ["defense", "none", "ms"],

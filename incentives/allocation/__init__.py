@@ -1,0 +1,1 @@
+"""Edge-server allocation: capacity shared by mobile-edge tasks, training and consensus."""

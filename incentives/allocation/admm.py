@@ -1,0 +1,130 @@
+"""ADMM: servers propose a round time each, an average and a price make them agree.
+
+Paper: following arXiv 2206.02243, Algorithms 1 (equal) and 2 (on demand); splitting, start and
+balancing of Section 3.2 of our specification. Scaled consensus form: Boyd et al., "Distributed
+Optimization and Statistical Learning via the ADMM", 2011, Sections 3.3, 3.4.1 and 7.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedalign.core.errors import ConfigError
+from incentives.allocation.allocation import Allocation
+from incentives.allocation.bisection import Bisection
+from incentives.allocation.problem import MARGIN, AllocationProblem
+
+HALVINGS = 80
+BALANCED = 200  # iterations in which rho may change, every BALANCE_EVERY-th
+BALANCE_EVERY = 5
+IMBALANCE = 5.0
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """The answer and how it was reached. primal, dual: residuals per iteration, joules and seconds
+    scaled as in the stopping rule (done when both are at most eps). exact: the iteration cap was
+    met, and the answer is bisection's."""
+
+    allocation: Allocation
+    primal: np.ndarray
+    dual: np.ndarray
+    exact: bool
+
+    @property
+    def iterations(self) -> int:
+        return len(self.primal)
+
+
+@dataclass(frozen=True)
+class ADMM:
+    """One float per server and iteration travels; the strategy is the problem's.
+
+    eps: > 0, stopping tolerance. most_iterations: >= 1; then bisection answers. rho: > 0, the
+    first penalty; None takes the mean curvature of the servers' energy. balance: whether rho
+    follows the residuals. plain_start: from the deadline (which must be finite) with no price,
+    and without scaled tolerances, as published tables of fixed rho do.
+    """
+
+    eps: float = 1e-9
+    most_iterations: int = 5000
+    rho: float | None = None
+    balance: bool = True
+    plain_start: bool = False
+
+    def __post_init__(self):
+        if not self.eps > 0:
+            raise ConfigError(f"ADMM: eps must be above 0, got {self.eps}.")
+        if self.most_iterations < 1:
+            raise ConfigError(
+                f"ADMM: most_iterations must be 1 or more, got {self.most_iterations}."
+            )
+        if self.rho is not None and not 0 < self.rho < np.inf:
+            raise ConfigError(f"ADMM: rho must be above 0 and finite, got {self.rho}.")
+
+    def __call__(self, problem: AllocationProblem) -> Agreed:
+        n, omega = len(problem.servers), problem.omega
+        z, rho, prices = self._start(problem)
+        scale_r = 1.0 if self.plain_start else max(1.0, z)
+        primal, dual = [], []
+        for iteration in range(1, self.most_iterations + 1):
+            proposed = _propose(problem, z - prices, rho)
+            before = z
+            z = min(problem.deadline_s, float((proposed + prices).mean()) - omega / (rho * n))
+            prices = prices + proposed - z
+            apart, moved = float(np.linalg.norm(proposed - z)), rho * np.sqrt(n) * abs(z - before)
+            scale_r = 1.0 if self.plain_start else max(1.0, z)
+            scale_d = 1.0 if self.plain_start else max(1.0, omega / n)
+            primal.append(apart / (np.sqrt(n) * scale_r))
+            dual.append(moved / (np.sqrt(n) * scale_d))
+            if primal[-1] <= self.eps and dual[-1] <= self.eps:
+                break
+            if self.balance and iteration <= BALANCED and iteration % BALANCE_EVERY == 0:
+                rho, prices = _balanced(rho, prices, apart * omega / n, moved * z)
+        reached = primal[-1] <= self.eps and dual[-1] <= self.eps
+        answer = (
+            Allocation.at(problem, min(max(z, problem.shortest), problem.deadline_s))
+            if reached
+            else Bisection()(problem)
+        )
+        return Agreed(answer, np.array(primal), np.array(dual), not reached)
+
+    def _start(self, problem: AllocationProblem) -> tuple[float, float, np.ndarray]:
+        """z, rho and scaled prices: near the answer of servers whose capacity does not bind."""
+        cost, n = problem.cost, len(problem.servers)
+        if self.plain_start:
+            if np.isinf(problem.deadline_s) or self.rho is None:
+                raise ConfigError("ADMM: plain_start needs a finite deadline_s and a rho.")
+            return problem.deadline_s, self.rho, np.zeros(n)
+        cubes = float(((cost.training + cost.consensus) ** 3).sum())
+        alone = cost.communication_s.mean() + np.cbrt(2 * cost.kappa * cubes / problem.omega)
+        guess = max(1.02 * problem.shortest, float(alone))
+        rho = self.rho or float(cost.curvature(np.full(n, guess)).mean())
+        return min(guess, problem.deadline_s), rho, np.full(n, problem.omega / (n * rho))
+
+
+def _propose(problem: AllocationProblem, target: np.ndarray, rho: float) -> np.ndarray:
+    """argmin_T E_i(T) + rho / 2 (T - target_i)^2 on T >= fastest_i, by bisection on the slope."""
+    low = problem.cost.fastest * (1 + MARGIN)
+    at_low = problem.cost.slope(low) + rho * (low - target)
+    start = np.maximum(low, target)  # the slope is at most 0 here, or low is the answer
+    steep = np.minimum(np.abs(problem.cost.slope(start)), 1e300)
+    left, right = start, start + steep / rho
+    for _ in range(HALVINGS):
+        middle = (left + right) / 2
+        rising = problem.cost.slope(middle) + rho * (middle - target) > 0
+        left, right = np.where(rising, left, middle), np.where(rising, middle, right)
+    return np.where(at_low >= 0, low, (left + right) / 2)
+
+
+def _balanced(
+    rho: float, prices: np.ndarray, primal: float, dual: float
+) -> tuple[float, np.ndarray]:
+    """Double rho where servers disagree more than the average moves, halve it in the other case."""
+    if primal > IMBALANCE * dual:
+        return 2 * rho, prices / 2
+    if dual > IMBALANCE * primal:
+        return rho / 2, 2 * prices
+    return rho, prices

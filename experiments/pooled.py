@@ -71,5 +71,5 @@ def _interval(numbers: np.ndarray) -> Entry:
     rng = Seeds(0).at("bootstrap")
     drawn = numbers[rng.integers(len(numbers), size=(REPETITIONS, len(numbers)))].mean(axis=1)
     low, high = np.percentile(drawn, [TAIL, 100 - TAIL])
-    text = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+    text = f"{mean:.4g} [{low:.3g}, {high:.3g}]"
     return Entry(text, {"mean": mean, "low": float(low), "high": float(high)})

@@ -3,7 +3,8 @@
 `report.md`, `results.csv` (long format), `tables/*.{md,tex,csv,json}`, `figures/*.{pdf,png}`.
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
 main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
-claims. A table's name is main, long, summary, ratios, oneshot, blackbox, detection or a metric.
+claims, and for measurements pool {by: [columns], over: seed, worst: [columns], legend: {table: words}}. A table's name is
+main, long, summary, ratios, oneshot, blackbox, detection or a metric.
 Files are written aside and renamed; writing twice changes nothing.
 """
 
@@ -35,6 +36,7 @@ from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
 
 DETECTION = ("tpr", "fpr", "weight")
+STATES = ("done", "measured", "failed", "missing")
 NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection")
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
@@ -101,7 +103,12 @@ def _measured(rows: Sequence[Mapping[str, Any]], node: Mapping[str, Any], name: 
     if not pool:
         return [external(part, table, caption) for table, part in parts.items()]
     by, over, worst = pool["by"], pool["over"], pool.get("worst", ())
-    return [pooled(part, by, over, worst, table, caption) for table, part in parts.items()]
+    legend = {table: pool.get("legend", {}).get(table, "") for table in parts}
+    return [
+        replace(made, caption=" ".join(filter(None, [made.caption, legend[table]])))
+        for table, part in parts.items()
+        for made in [pooled(part, by, over, worst, table, caption)]
+    ]
 
 
 def _matrix(study: StudyResults, found: Mapping[str, Any], name: str, *metrics: str) -> list[Table]:
@@ -176,7 +183,7 @@ def _long_format(study: StudyResults) -> str:
 
 
 def _state(study: StudyResults) -> str:
-    count = {s: sum(c.status == s for c in study.cells) for s in ("done", "failed", "missing")}
+    count = {s: sum(c.status == s for c in study.cells) for s in STATES}
     if not study.cells:
         return ""
     axes = ", ".join(f"{len(values)} x {axis}" for axis, values in study.axes.items())

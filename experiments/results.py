@@ -25,7 +25,8 @@ UNREACHED = "—"  # the value of a parameter that the objects of a cell do not 
 class CellResult:
     """One run of one seed.
 
-    axes: where it stands in the grid, without the seed. status: done | failed | missing.
+    axes: where it stands in the grid, without the seed. status: done | failed | missing |
+    measured (its rows are in study.json, there are no rounds).
     reason: why it failed, "" else. config: its resolved plain config. rounds: column of
     rounds.csv -> (rounds,) float64, round counts from 1. facts: what its rule states of itself
     ("space": model | update, "family") and how many clients are "byzantine". choices: config
@@ -131,7 +132,10 @@ def _cell(folder: Path, entry: Mapping[str, Any]) -> CellResult:
         try:
             rounds = _columns((run_folder / "rounds.csv").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            status, reason = "missing", "its rounds.csv is absent"
+            if (run_folder / "rows.json").is_file():
+                status = "measured"
+            else:
+                status, reason = "missing", "its rounds.csv is absent"
         except (ValueError, OSError) as error:
             status, reason = "failed", f"its rounds.csv is damaged: {error}"
     return CellResult(

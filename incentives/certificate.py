@@ -132,7 +132,8 @@ def _random(followers, price, actions, who, scale, draws, rng) -> float:
     tried = np.where((np.arange(draws) % 2 == 0)[None, :, None], spread, near)
     total = tried.sum(axis=2, keepdims=True)
     limit = followers.budget[who][:, None, None]
-    tried = np.where(total > limit, tried * np.where(total > 0, limit / total, 0.0), tried)
+    inside = np.divide(limit, total, out=np.ones_like(total), where=total > limit)
+    tried = tried * inside
     earned = followers.payoff(price, actions[who], actions, who)
     gained = followers.payoff(price, tried, actions, who) - earned[:, None]
     return _largest(gained / scale[who][:, None])

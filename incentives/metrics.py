@@ -123,11 +123,10 @@ def envy(bundles: Iterable[Sequence[float]]) -> float:
     """The most that anybody would gain by taking another's effort and payment.
 
     bundles: for u = 0, 1 ...: (n,) what u would earn with each one's bundle, its own at place u.
-    Read one by one, so that no (n, n) array need exist.
+    Read one by one, so that no (n, n) array need exist. 1e-9 or less is none.
     """
-    return max(
-        (float(max(0.0, np.max(row) - row[u])) for u, row in enumerate(bundles)), default=0.0
-    )
+    most = max((float(np.max(row) - row[u]) for u, row in enumerate(bundles)), default=0.0)
+    return most if most > TOLERANCE else 0.0
 
 
 def _vector(values: Sequence[float]) -> np.ndarray:

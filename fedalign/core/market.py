@@ -35,13 +35,16 @@ class Market:
 @dataclass(frozen=True)
 class Offer:
     """Prices and every client's best response. effort, seconds, utility: (n,) float64; seconds
-    are simulated. work: one per client. certificate: plain data, why this is an equilibrium."""
+    are simulated. work: one per client, None where the client does not take part: it gets no
+    task. promised: (n,) base units for an accepted row, None where the pay depends on the outcome.
+    certificate: plain data, why this is an equilibrium."""
 
-    work: Sequence[Work]
+    work: Sequence[Work | None]
     prices: Mapping[str, float] = field(default_factory=dict)
     effort: Tensor | None = None
     seconds: Tensor | None = None
     utility: Tensor | None = None
+    promised: Tensor | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
     memory: Memory = field(default_factory=dict)
 
@@ -49,7 +52,7 @@ class Offer:
         """The offer of some clients, by position."""
         cut = {
             name: None if (value := getattr(self, name)) is None else value[list(keep)]
-            for name in ("effort", "seconds", "utility")
+            for name in ("effort", "seconds", "utility", "promised")
         }
         return replace(self, work=[self.work[i] for i in keep], **cut)
 
@@ -58,7 +61,8 @@ class Offer:
 class Outcome:
     """What a payment may depend on. offer: cut to the clients whose rows arrived. updates,
     aggregate: as the rule saw and decided. model: (d,), before the round. evaluate: a model (d,)
-    -> {"loss", "accuracy"} on the server's split, only for incentives that need it."""
+    -> {"loss", "accuracy"} on the server's split, only for incentives that need it. audit: the
+    same on the test split, only for instruments that pay nobody by it."""
 
     round: int
     offer: Offer
@@ -66,6 +70,7 @@ class Outcome:
     aggregate: Aggregate
     model: Tensor
     evaluate: Evaluate | None = None
+    audit: Evaluate | None = None
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     memory: Memory = field(default_factory=dict)
 
@@ -96,7 +101,8 @@ class Payments:
 class Incentive(Protocol):
     """Announces prices before training, pays after aggregation. Frozen; memory goes round.
 
-    needs: "evaluate" where payments measure contributions on the server's split.
+    needs: "evaluate" where payments measure contributions on the server's split; "audit" where
+    an instrument judges payments on the test split.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -29,9 +30,11 @@ def announce(parts: Federation, state: State, members: Sequence[int]) -> Offer:
 
 def settle(parts: Federation, state: State, outcome: Outcome) -> Payments:
     """Who is paid what for this round."""
-    evaluate = None
-    if "evaluate" in parts.incentive.needs:
+    needs, evaluate, audit = parts.incentive.needs, None, None
+    if "evaluate" in needs:
         evaluate = parts.on_the_servers_split()
+    if "audit" in needs:
+        audit = partial(parts.workload.evaluate, split="test")
     return parts.incentive.settle(
         market.Outcome(
             round=state.round + 1,
@@ -40,6 +43,7 @@ def settle(parts: Federation, state: State, outcome: Outcome) -> Payments:
             aggregate=outcome.aggregate,
             model=state.model,
             evaluate=evaluate,
+            audit=audit,
             rng=derive(parts.secret, "payments", state.round + 1),
             memory=outcome.offer.memory,
         )

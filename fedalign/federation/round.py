@@ -98,7 +98,7 @@ def _train(
     edge: int,
     active: bool,
 ) -> tuple[Updates, Updates | None]:
-    """Everybody trains; attackers that poison data train on it, also or instead."""
+    """Who takes part trains; attackers that poison data train on it, also or instead."""
     poisons = active and isinstance(parts.attack, DataAttack)
     instead = poisons and not isinstance(parts.attack, UpdateAttack)
     lying = set(parts.sampling.attackers)
@@ -106,7 +106,10 @@ def _train(
     tasks = [
         ClientTask("train", c, state.round + 1, state.model, work, edge, instead and c in lying)
         for c, work in zip(members, offer.work, strict=True)
+        if work is not None
     ]
+    if not tasks:
+        return _nobody(state.model), None
     tasks = parts.algorithm.assign(tasks, None, memory)
     honest = Updates.concatenate(list(parts.runtime.run(tasks)))
     if not poisons or instead:
@@ -115,6 +118,11 @@ def _train(
     if not again:
         return honest, None
     return honest, Updates.concatenate(list(parts.runtime.run(again)))
+
+
+def _nobody(model: Tensor) -> Updates:
+    none = torch.zeros(0, dtype=torch.int64)
+    return Updates(none, model.new_zeros(0, len(model)), none)
 
 
 def _context(parts: Federation, state: State, edge: int) -> Context:

@@ -42,17 +42,15 @@ class Agreed:
 class ADMM:
     """One float per server and iteration travels; the strategy is the problem's.
 
-    eps: > 0, stopping tolerance. most_iterations: >= 1; then bisection answers. rho: > 0, the
-    first penalty; None takes the mean curvature of the servers' energy. balance: whether rho
-    follows the residuals. plain_start: from the deadline (which must be finite) with no price,
-    and without scaled tolerances, as published tables of fixed rho do.
+    eps: > 0, stopping tolerance. most_iterations: >= 1; then bisection answers. rho: None starts
+    near the answer with the mean curvature of the servers' energy as penalty, which then follows
+    the residuals. A number > 0 is kept fixed, from the deadline (which must be finite) and no
+    price, without scaled tolerances: the textbook's run, kept to compare.
     """
 
     eps: float = 1e-9
     most_iterations: int = 5000
     rho: float | None = None
-    balance: bool = True
-    plain_start: bool = False
 
     def __post_init__(self):
         if not self.eps > 0:
@@ -67,21 +65,20 @@ class ADMM:
     def __call__(self, problem: AllocationProblem) -> Agreed:
         n, omega = len(problem.servers), problem.omega
         z, rho, prices = self._start(problem)
-        scale_r = 1.0 if self.plain_start else max(1.0, z)
-        primal, dual = [], []
+        fixed, primal, dual = self.rho is not None, [], []
         for iteration in range(1, self.most_iterations + 1):
             proposed = _propose(problem, z - prices, rho)
             before = z
             z = min(problem.deadline_s, float((proposed + prices).mean()) - omega / (rho * n))
             prices = prices + proposed - z
             apart, moved = float(np.linalg.norm(proposed - z)), rho * np.sqrt(n) * abs(z - before)
-            scale_r = 1.0 if self.plain_start else max(1.0, z)
-            scale_d = 1.0 if self.plain_start else max(1.0, omega / n)
+            scale_r = 1.0 if fixed else max(1.0, z)
+            scale_d = 1.0 if fixed else max(1.0, omega / n)
             primal.append(apart / (np.sqrt(n) * scale_r))
             dual.append(moved / (np.sqrt(n) * scale_d))
             if primal[-1] <= self.eps and dual[-1] <= self.eps:
                 break
-            if self.balance and iteration <= BALANCED and iteration % BALANCE_EVERY == 0:
+            if not fixed and iteration <= BALANCED and iteration % BALANCE_EVERY == 0:
                 rho, prices = _balanced(rho, prices, apart * omega / n, moved * z)
         reached = primal[-1] <= self.eps and dual[-1] <= self.eps
         answer = (
@@ -94,14 +91,14 @@ class ADMM:
     def _start(self, problem: AllocationProblem) -> tuple[float, float, np.ndarray]:
         """z, rho and scaled prices: near the answer of servers whose capacity does not bind."""
         cost, n = problem.cost, len(problem.servers)
-        if self.plain_start:
-            if np.isinf(problem.deadline_s) or self.rho is None:
-                raise ConfigError("ADMM: plain_start needs a finite deadline_s and a rho.")
+        if self.rho is not None:
+            if np.isinf(problem.deadline_s):
+                raise ConfigError("ADMM with a fixed rho starts at deadline_s: make it finite.")
             return problem.deadline_s, self.rho, np.zeros(n)
         cubes = float(((cost.training + cost.consensus) ** 3).sum())
         alone = cost.communication_s.mean() + np.cbrt(2 * cost.kappa * cubes / problem.omega)
         guess = max(1.02 * problem.shortest, float(alone))
-        rho = self.rho or float(cost.curvature(np.full(n, guess)).mean())
+        rho = float(cost.curvature(np.full(n, guess)).mean())
         return min(guess, problem.deadline_s), rho, np.full(n, problem.omega / (n * rho))
 
 

@@ -190,7 +190,7 @@ def test_figures_of_a_sweep(tmp_path):
 @pytest.mark.parametrize("name", catalogue.names("scenario"))
 def test_every_scenario_asks_for_what_exists(name):
     node = compose.study([f"scenario={name}"]).report
-    assert set(node) <= {"title", "main", "tables", "figures", "sweep", "claims"}
+    assert set(node) <= {"title", "main", "tables", "figures", "sweep", "claims", "pool"}
     assert set(node.get("tables") or ()) <= {*NAMED, *METRICS}
     assert set(node.get("figures") or ()) <= set(FIGURES)
     for measure in several(node.get("sweep") or ()):

@@ -1,0 +1,1 @@
+"""Allocations nobody optimised, to compare with; one per file."""

@@ -1,0 +1,1 @@
+"""Payment rules: pure functions of contributions, coalition values or bids."""

@@ -1,7 +1,7 @@
 """Norm filter: average only those whose length is near the usual one.
 
-Paper: Gong et al., "Faker: Attacks on the similarity-based defenses of federated learning", arXiv
-2311.03369, norm-based defense, as published reproductions state it: 0.8 M <= |x| <= M.
+Paper: Wang, Hu & Zou, "Can We Trust the Similarity Measurement in Federated Learning?",
+arXiv 2311.03369, 2023, Section 6.1, as published reproductions state it: 0.8 M <= |x| <= M.
 """
 
 from __future__ import annotations

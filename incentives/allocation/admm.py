@@ -111,6 +111,8 @@ def _propose(problem: AllocationProblem, target: np.ndarray, rho: float) -> np.n
     left, right = start, start + steep / rho
     for _ in range(HALVINGS):
         middle = (left + right) / 2
+        if ((middle <= left) | (middle >= right)).all():
+            break  # neighbours in float64
         rising = problem.cost.slope(middle) + rho * (middle - target) > 0
         left, right = np.where(rising, left, middle), np.where(rising, middle, right)
     return np.where(at_low >= 0, low, (left + right) / 2)

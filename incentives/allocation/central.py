@@ -5,6 +5,7 @@ Paper: following arXiv 2206.02243, Section 3.2 of our specification (central che
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,11 @@ class Central:
             used = f1[i] + f2[i]
             g = None
             if count:
-                g = cp.Variable() * np.ones(count) if problem.strategy == "equal" else cp.Variable(count)
+                g = (
+                    cp.Variable() * np.ones(count)
+                    if problem.strategy == "equal"
+                    else cp.Variable(count)
+                )
                 cycles = np.asarray(server.mec, float)
                 limits.append(cp.multiply(cycles, cp.inv_pos(g)) <= np.asarray(server.deadlines_s))
                 energy = energy + cycles @ cp.square(g)
@@ -54,6 +59,10 @@ class Central:
             mec.append(g)
         programme = cp.Problem(cp.Minimize(kappa * energy + problem.omega * round_s), limits)
         tolerances = ("tol_gap_abs", "tol_gap_rel", "tol_feas")
-        programme.solve(solver=cp.CLARABEL, **dict.fromkeys(tolerances, self.tolerance))
+        with warnings.catch_warnings():  # told where the last digits of 1e-10 are out of reach
+            warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+            programme.solve(solver=cp.CLARABEL, **dict.fromkeys(tolerances, self.tolerance))
+        if round_s.value is None:
+            raise ConfigError(f"Central: CLARABEL found no allocation ({programme.status}).")
         frequencies = [np.zeros(0) if g is None else np.atleast_1d(g.value) for g in mec]
         return Allocation(problem, float(round_s.value), f1.value, f2.value, frequencies)

@@ -53,7 +53,9 @@ class MTAOptimum:
             task, server = np.nonzero(instance.useful)
             kept = answer.x > 0.5
             chosen[task[kept]] = server[kept]
-        bound = -answer.mip_dual_bound if answer.mip_dual_bound is not None else self.bound(instance)
+        bound = (
+            -answer.mip_dual_bound if answer.mip_dual_bound is not None else self.bound(instance)
+        )
         found = Assignment(instance, chosen)
         return Solved(found, max(bound, found.value), answer.status == 0)
 

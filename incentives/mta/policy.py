@@ -31,9 +31,7 @@ class MTAPolicy:
         if self.samples < 0:
             raise ConfigError(f"MTA policy: samples must be 0 or more, got {self.samples}.")
 
-    def __call__(
-        self, instance: MTAInstance, rng: np.random.Generator | None = None
-    ) -> Assignment:
+    def __call__(self, instance: MTAInstance, rng: np.random.Generator | None = None) -> Assignment:
         m, n = instance.tasks, instance.servers
         noise = np.zeros((m, 1, 1 + self.samples, n + 1), dtype=np.float32)
         if self.samples:

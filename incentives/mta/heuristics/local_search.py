@@ -31,9 +31,7 @@ class LocalSearch:
 
     def __post_init__(self):
         if self.most_moves < 1:
-            raise ConfigError(
-                f"Local search: most_moves must be 1 or more, got {self.most_moves}."
-            )
+            raise ConfigError(f"Local search: most_moves must be 1 or more, got {self.most_moves}.")
 
     def __call__(self, instance: MTAInstance, start: Assignment | None = None) -> Assignment:
         start = start or PriceDensity()(instance)

@@ -1,0 +1,158 @@
+"""Cell of `scenario=mta`: train once, then meet unseen instances beside everybody else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.cells import write_rows
+from fedalign.core.seeds import Seeds
+from incentives.mta.assignment import Assignment
+from incentives.mta.generator import MTAGenerator
+from incentives.mta.heuristics.greedy import Greedy
+from incentives.mta.heuristics.local_search import LocalSearch
+from incentives.mta.heuristics.price_density import PriceDensity
+from incentives.mta.heuristics.random_feasible import RandomFeasible
+from incentives.mta.instance import MTAInstance
+from incentives.mta.optimum import MTAOptimum, Solved
+from incentives.mta.policy import MTAPolicy
+from incentives.mta.reinforce import Reinforce
+from incentives.mta.scorer import MTAScorer
+from incentives.mta.tabular_q import TabularQ
+
+Config = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+Decide = Callable[[MTAInstance, np.random.Generator], Assignment]
+RANDOM_DRAWS = 50
+SMOOTHED = 20  # updates averaged in the learning curve
+
+
+def mta(config: Config, folder: Path, environment: Config) -> None:
+    """One size: rows per instance and method, which the report pools."""
+    seeds = Seeds(config["seed"])
+    trainer = Reinforce(
+        [MTAGenerator(config["tasks"], n) for n in config["train_servers"]],
+        **config["training"],
+    )
+    begin = perf_counter()
+    scorer, history = trainer(seeds.at("mta_training"))
+    training_s = perf_counter() - begin
+    methods = _methods(scorer, config["samples"])
+    size = config["tasks"], config["servers"]
+    rows = _met(config, seeds, size, config["instances"], methods, training_s)
+    few = {name: methods[name] for name in _SHOWN_ABROAD}
+    for abroad in config["transfer"] or ():
+        count = config["transfer_instances"]
+        rows += [
+            {"table": "unseen sizes", **row}
+            for row in _met(config, seeds, tuple(abroad), count, few, training_s)
+        ]
+    write_rows(rows + _learning(history, trainer), config, folder, environment)
+
+
+_SHOWN_ABROAD = ("policy", "policy, one try", "greedy by price", "local search")
+
+
+def _methods(scorer: MTAScorer, samples: int) -> dict[str, Decide]:
+    policy, once = MTAPolicy(scorer, samples), MTAPolicy(scorer, 0)
+    meant = TabularQ(learning_rate=0.1, discount=0.9)
+    return {
+        "policy": policy,
+        "policy, one try": lambda instance, rng: once(instance),
+        "tabular Q": TabularQ(),
+        "tabular Q, lr .1": meant,
+        "local search": lambda instance, rng: LocalSearch()(instance),
+        "greedy by price": lambda instance, rng: Greedy("price")(instance),
+        "price density": lambda instance, rng: PriceDensity()(instance),
+        "greedy": lambda instance, rng: Greedy()(instance),
+        "random": RandomFeasible(),
+    }
+
+
+def _met(
+    config: Config,
+    seeds: Seeds,
+    size: tuple[int, int],
+    count: int,
+    methods: Mapping[str, Decide],
+    training_s: float,
+) -> Rows:
+    """Rows of `count` instances that training never saw: another address of the same seed."""
+    m, n = size
+    milp = MTAOptimum(config["milp_time_limit_s"])
+    rows: Rows = []
+    for k in range(count):
+        instance = MTAGenerator(m, n)(seeds.at("mta_instance", tasks=m, servers=n, k=k))
+        where = {"tasks x servers": f"{m} x {n}", "instance": f"{config['seed']}/{k}"}
+        begin = perf_counter()
+        with _silent():
+            best = milp(instance)
+        spent = perf_counter() - begin
+        bound = milp.bound(instance)
+        rows.append(where | _row("MILP", best, [best.assignment], spent) | {"gap": best.gap})
+        rows.append(where | {"method": "LP bound", "of MILP": bound / best.assignment.value})
+        for name, decide in methods.items():
+            rng = seeds.at("mta_decision", method=name, tasks=m, servers=n, k=k)
+            tries = RANDOM_DRAWS if name == "random" else 1
+            begin = perf_counter()
+            found = [decide(instance, rng) for _ in range(tries)]
+            spent = (perf_counter() - begin) / tries
+            learned = {"training s": training_s} if name.startswith("policy") else {}
+            rows.append(where | _row(name, best, found, spent) | learned)
+    return rows
+
+
+def _row(method: str, best: Solved, found: Sequence[Assignment], seconds: float) -> dict[str, Any]:
+    def mean(read: Callable[[Assignment], float]) -> float:
+        return float(np.mean([read(a) for a in found]))
+
+    return {
+        "method": method,
+        "of MILP": mean(lambda a: a.value) / best.assignment.value,
+        "of bound": mean(lambda a: a.value) / best.bound,
+        "served": mean(lambda a: a.served),
+        "late": int(sum(a.late for a in found)),
+        "overfull": int(sum(a.overfull for a in found)),
+        "utilisation": mean(lambda a: a.utilisation),
+        "Jain": mean(lambda a: a.jain),
+        "ms per task": 1e3 * seconds / found[0].instance.tasks,
+    }
+
+
+def _learning(history: Sequence[float], trainer: Reinforce) -> Rows:
+    """What all tries earned, a running mean over instances of one size."""
+    rows: Rows = []
+    turns = len(trainer.generators)
+    for i, generator in enumerate(trainer.generators):
+        earned = np.array(history[i::turns])
+        width = min(SMOOTHED, len(earned))
+        mean = np.convolve(earned, np.ones(width) / width, "valid")
+        updates = turns * (np.arange(len(mean)) + (width - 1) / 2) + i
+        rows.append({
+            "figure": "learning", "panel": f"{generator.tasks} x {generator.servers}",
+            "line": f"mean of all tries, over {width} updates",
+            "x": updates.tolist(), "y": mean.tolist(),
+            "x_label": "update", "y_label": "earned (largest value = 1)",
+        })  # fmt: skip
+    return rows
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """HiGHS prints debugging lines of its own to the process's output, whatever it is told."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

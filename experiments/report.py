@@ -271,6 +271,8 @@ HEADINGS = {
     "heatmap": "Attack x defense",
     "detection": "What the rules accept and reject",
     "partition": "Who holds what",
+    "reaction": "What the owner earns and what clients do, over one price",
+    "contest": "A miner's best answer to all others",
 }
 
 

@@ -36,7 +36,7 @@ def _drawn(rows: Sequence[Row]) -> Any:
     for row in rows:
         panels.setdefault(row["panel"], {}).setdefault(row["line"], row)
     lines = list(dict.fromkeys(line for panel in panels.values() for line in panel))
-    wide = min(3, len(panels))
+    wide = min(3, math.ceil(math.sqrt(len(panels))))
     high = math.ceil(len(panels) / wide)
     with rc_context(STYLE):
         legend = 0.25 + 0.17 * math.ceil(len(lines) / (2 * wide))

@@ -38,6 +38,14 @@ def runtime(config: Config, folder: Path, environment: Config) -> None:
     write_rows(measure(config["part"], config["repetitions"]), config, folder, environment)
 
 
+def games(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_games`: equilibria against cvxpy."""
+    from experiments.benchmarks.games import measure
+
+    rows = measure(*(config[key] for key in ("n", "sample", "stacked", "repetitions")))
+    write_rows(rows, config, folder, environment)
+
+
 def write_rows(rows: Rows, config: Config, folder: Path, environment: Config) -> None:
     """The folder of a finished measurement: rows.json is what the report shows, digest.txt last."""
     folder.mkdir(parents=True, exist_ok=True)

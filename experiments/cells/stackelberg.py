@@ -177,13 +177,16 @@ def _reactions(owner: ModelOwner, found: Equilibrium, line: str) -> Rows:
             _curve(f"MO utility over the {label}", line, at, values, label, "MO utility",
                    [float(found.price[i]), found.leader_utility]),
             _curve(f"Clients' answer to the {label}", line, at, efforts, label,
-                   f"total {part}", [float(found.price[i]), bought]),
+                   f"{part} bought", [float(found.price[i]), bought]),
         ]  # fmt: skip
     return rows
 
 
-def _curve(panel: str, line: str, x: Sequence, y: Sequence, across: str, up: str, mark) -> dict:
+def _curve(
+    panel: str, line: str, x: Sequence, y: Sequence, across: str, up: str, mark: Sequence[float],
+    figure: str = "reaction",
+) -> dict[str, Any]:  # fmt: skip
     return {
-        "figure": "reaction", "panel": panel, "line": line, "x": list(map(float, x)),
+        "figure": figure, "panel": panel, "line": line, "x": list(map(float, x)),
         "y": list(map(float, y)), "x_label": across, "y_label": up, "mark": mark,
     }  # fmt: skip

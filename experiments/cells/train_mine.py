@@ -97,7 +97,7 @@ def _contest_reactions(market, answer, fields, counts, n: int) -> Rows:
         own = float(answer.actions[int(counts[:kind].sum()), 1])
         best = np.maximum(np.sqrt(prize * at / cost) - at, 0.0)
         rows.append(_curve(
-            f"A miner's answer to the others, n = {n}", f"cost {cost:g}", at, best,
-            "others' mining", "own mining", [float(total - own), own],
+            f"n = {n}", f"cost {cost:g}", at, best, "others' mining", "own mining",
+            [float(total - own), own], "contest",
         ))  # fmt: skip
     return rows

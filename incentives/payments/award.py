@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import isfinite
 
 from fedalign.core.errors import ConfigError
@@ -17,10 +18,10 @@ class Award:
     """winners: ascending positions. payments: (n,), 0 for losers."""
 
     winners: Sequence[int]
-    payments: Sequence[float]
+    payments: Sequence[float | Fraction]
 
     @staticmethod
-    def of(n: int, won: dict[int, float]) -> Award:
+    def of(n: int, won: dict[int, float | Fraction]) -> Award:
         """From winner -> payment."""
         return Award(tuple(sorted(won)), tuple(won.get(i, 0.0) for i in range(n)))
 

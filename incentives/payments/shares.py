@@ -14,7 +14,7 @@ from fedalign.core.errors import ConfigError
 
 def uniform(n: int, budget: int) -> list[Fraction]:
     """budget / n for each of n; nobody to pay is no share."""
-    return [Fraction(budget, n)] * n
+    return [Fraction(budget, n) for _ in range(n)]
 
 
 def proportional(contributions: Sequence[float], budget: int) -> list[Fraction]:

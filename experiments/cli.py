@@ -6,6 +6,7 @@ Nothing here imports torch: help, lists and wrong names answer at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -83,6 +84,7 @@ def _run(words: Sequence[str]) -> int:
 
     study = compose.study(words)
     console = Console()
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's stop is Ctrl-C's twin
     from experiments import preflight  # torch comes in here
     from experiments import study as studies
     from experiments.progress import Progress
@@ -94,6 +96,10 @@ def _run(words: Sequence[str]) -> int:
     if next(folder.glob("*/events.jsonl"), None):
         console.print(f"Verify: fedalign chain verify {folder}", highlight=False)
     return 1 if ledger.failed else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _show(folder: Path, console: Console) -> None:

@@ -72,6 +72,12 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean(dtype=np.float64)) if len(values) else np.nan
 
 
+def _median(values: np.ndarray) -> float:
+    """Of what was timed: a first call that compiles or imports does not count."""
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else np.nan
+
+
 def _largest(values: np.ndarray) -> float:
     return float(np.fmax.reduce(values)) if len(values) else np.nan
 
@@ -132,15 +138,46 @@ def _weight(cell: CellResult) -> float:
 
 def _crafting(cell: CellResult) -> float:
     seconds = _column(cell, "craft_s")[_attacked(cell)]
-    return 1e3 * _mean(seconds[seconds > 0])
+    return 1e3 * _median(seconds[seconds > 0])
 
 
 def _per_round_ms(name: str) -> Callable[[CellResult], float]:
-    return lambda cell: 1e3 * _mean(_column(cell, name))
+    return lambda cell: 1e3 * _median(_column(cell, name))
 
 
 def _total(name: str) -> Callable[[CellResult], float]:
     return lambda cell: float(np.nansum(_column(cell, name))) if name in cell.rounds else np.nan
+
+
+def _paid_per_round(cell: CellResult) -> float:
+    return _mean(_column(cell, "paid"))
+
+
+def _income(cell: CellResult) -> float:
+    """What the attackers' clients get of all that is paid from the attack's start on."""
+    during = _column(cell, "round") >= attack_start(cell)
+    paid = np.nansum(_column(cell, "paid")[during])
+    malicious = np.nansum(_column(cell, "paid_malicious")[during])
+    return 100.0 * float(malicious / paid) if paid > 0 else np.nan
+
+
+def _pay_spearman(cell: CellResult) -> float:
+    """Of the sums up to the last round in which it was known."""
+    values = _column(cell, "pay_spearman")
+    values = values[~np.isnan(values)]
+    return float(values[-1]) if len(values) else np.nan
+
+
+def _seconds_per_round(cell: CellResult) -> float:
+    """NaN where no client says how long it takes."""
+    clock = _column(cell, "clock_s")
+    return float(clock[-1] / len(clock)) if len(clock) and clock[-1] > 0 else np.nan
+
+
+def _cost_per_point(cell: CellResult) -> float:
+    """NaN where nothing is paid: unpaid work has no price, it is not the cheapest."""
+    points, paid = _accuracy(cell), _total("paid")(cell)
+    return paid / points if points > 0 and paid > 0 else np.nan
 
 
 _accuracy = _last("accuracy", 100.0)
@@ -208,6 +245,29 @@ METRICS: Mapping[str, Metric] = {
             _per_round_ms("aggregate_s"),
         ),
         Metric("train_ms", "training time per round in ms", None, 1, _per_round_ms("train_s")),
+        Metric("paid", "paid per round in base units", None, 0, _paid_per_round),
+        Metric(
+            "attacker_income",
+            "income of the attackers' clients in % of what is paid",
+            "low",
+            1,
+            _income,
+        ),
+        Metric(
+            "pay_spearman",
+            "rank correlation of pay with contribution on test data",
+            "high",
+            2,
+            _pay_spearman,
+        ),
+        Metric("seconds_per_round", "simulated seconds per round", "low", 1, _seconds_per_round),
+        Metric(
+            "cost_per_point",
+            "base units paid in all rounds per point of final accuracy",
+            "low",
+            0,
+            _cost_per_point,
+        ),
         Metric("nonfinite", "rows with NaN or Inf, all rounds", "low", 0, _total("nonfinite")),
         Metric("failed", "client failures, all rounds", "low", 0, _total("failed")),
         Metric("skipped", "rounds in which no row was accepted", "low", 0, _total("skipped")),

@@ -54,7 +54,9 @@ def _entry(values: Sequence[Any], worst: bool) -> Entry:
     if not all(isinstance(v, int | float) for v in known):
         counts = Counter(map(str, known))
         one = len(counts) == 1
-        return Entry(next(iter(counts)) if one else ", ".join(f"{n} {w}" for w, n in counts.items()))
+        return Entry(
+            next(iter(counts)) if one else ", ".join(f"{n} {w}" for w, n in counts.items())
+        )
     numbers = np.array(known, dtype=np.float64)
     numbers = numbers[~np.isnan(numbers)]
     if not len(numbers):

@@ -27,7 +27,8 @@ from fedalign.core.log import Log, read
 COLUMNS = (
     "round", "accuracy", "loss", "attack_success", "malicious_sent", "malicious_accepted",
     "benign_sent", "benign_accepted", "malicious_weight", "nonfinite", "failed", "skipped",
-    "paid", "paid_malicious", "clock_s", "train_s", "craft_s", "aggregate_s", "evaluate_s",
+    "paid", "paid_malicious", "pay_spearman", "clock_s",
+    "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
 
 
@@ -178,6 +179,7 @@ def _row(event: Mapping[str, Any]) -> list[Any]:
         "malicious_weight": event["malicious_weight"],
         "paid": payments["total"],
         "paid_malicious": sum(paid.get(client, 0) for client in event["attackers"]),
+        "pay_spearman": _known(payments["notes"].get("spearman")),
         "clock_s": event["clock_s"],
         "nonfinite": len(event["nonfinite"]),
         "failed": len(event["failed"]),
@@ -185,6 +187,10 @@ def _row(event: Mapping[str, Any]) -> list[Any]:
         **{f"{name}_s": seconds for name, seconds in event["seconds"].items()},
     }
     return [values.get(column, "nan") for column in COLUMNS]
+
+
+def _known(value: float | None) -> float | str:
+    return "nan" if value is None else value
 
 
 def _client_rows(rounds: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

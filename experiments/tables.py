@@ -121,12 +121,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Long:
-    """One row per cell of the grid, one column per metric."""
+    """One row per cell of the grid, one column per metric that any of them measured."""
 
-    metrics: Sequence[str] = ("accuracy", "loss", "damage", "accepted", "fpr", "aggregate_ms")
+    metrics: Sequence[str] = (
+        "accuracy", "loss", "damage", "attack_success", "accepted", "fpr", "aggregate_ms"
+    )  # fmt: skip
 
     def __call__(self, study: StudyResults, name: str = "main") -> list[Table]:
-        measures, axes, notes = [metric(m) for m in self.metrics], list(study.axes), Notes()
+        measures = [m for m in map(metric, self.metrics) if _measured(m, study)]
+        axes, notes = list(study.axes), Notes()
         seeds = seeds_of(study)
         groups = grouped(study.cells, axes)
         at = sorted(
@@ -150,6 +153,11 @@ class Long:
                 labels=max(1, len(axes)),
             )
         ]
+
+
+def _measured(measure: Metric, study: StudyResults) -> bool:
+    known = any(measure(cell) == measure(cell) for cell in study.cells)
+    return known or measure.name == "accuracy"
 
 
 def external(rows: Sequence[Mapping[str, Any]], name: str, caption: str) -> Table:

@@ -99,14 +99,18 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _residuals(config: Config, agreed: Agreed) -> list[dict[str, Any]]:
-    """Both residuals as curves over the iterations."""
-    panel = f"{config['strategy']}, omega {config['omega']:g}".replace("_", " ")
-    limit = f"deadline {config['tau_slack']:g} x the shortest round"
-    if config["deadline_s"] is not None:
-        limit = f"deadline {config['deadline_s']:g} s"
-    return [
-        {"figure": "residuals", "panel": panel, "line": f"{name}, {limit}", "scale": "log",
-         "x": list(range(1, agreed.iterations + 1)), "y": np.maximum(values, 1e-16).tolist(),
-         "x_label": "iteration", "y_label": "residual (relative)"}
-        for name, values in (("primal", agreed.primal), ("dual", agreed.dual))
-    ]  # fmt: skip
+    """Both residuals as curves over the iterations; a log axis has no place for zeros, which the
+    dual one reaches where the deadline binds."""
+    limit, omega = config["deadline_s"], config["omega"]
+    told = f"tau = {config['tau_slack']:g} x shortest" if limit is None else f"tau = {limit:g} s"
+    rows = []
+    for name, values in (("primal", agreed.primal), ("dual", agreed.dual)):
+        seen = np.flatnonzero(values > 0)
+        rows.append({
+            "figure": "residuals",
+            "panel": f"{config['strategy'].replace('_', ' ')}, {told}",
+            "line": f"{name}, omega {omega:g}", "scale": "log",
+            "x": (seen + 1).tolist(), "y": values[seen].tolist(),
+            "x_label": "iteration", "y_label": "residual (relative)",
+        })  # fmt: skip
+    return rows

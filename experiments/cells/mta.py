@@ -35,26 +35,21 @@ SMOOTHED = 20  # updates averaged in the learning curve
 
 
 def mta(config: Config, folder: Path, environment: Config) -> None:
-    """One size: rows per instance and method, which the report pools."""
-    seeds = Seeds(config["seed"])
-    trainer = Reinforce(
-        [MTAGenerator(config["tasks"], n) for n in config["train_servers"]],
-        **config["training"],
-    )
+    """Train on one size, meet that size (main table) and others; rows per instance and method."""
+    seeds, size = Seeds(config["seed"]), (config["tasks"], config["servers"])
+    trainer = Reinforce(MTAGenerator(*size), **config["training"])
     begin = perf_counter()
-    scorer, history = trainer(seeds.at("mta_training"))
+    scorer, history = trainer(seeds.at("mta_training", tasks=size[0], servers=size[1]))
     training_s = perf_counter() - begin
     methods = _methods(scorer, config["samples"])
-    size = config["tasks"], config["servers"]
     rows = _met(config, seeds, size, config["instances"], methods, training_s)
     few = {name: methods[name] for name in _SHOWN_ABROAD}
-    for abroad in config["transfer"] or ():
-        count = config["transfer_instances"]
-        rows += [
-            {"table": "unseen sizes", **row}
-            for row in _met(config, seeds, tuple(abroad), count, few, training_s)
-        ]
-    write_rows(rows + _learning(history, trainer), config, folder, environment)
+    for other in map(tuple, config["transfer"] or ()):
+        if other != size:
+            met = _met(config, seeds, other, config["transfer_instances"], few, training_s)
+            where = {"table": "other sizes", "trained on": _named(size)}
+            rows += [where | row for row in met]
+    write_rows([*rows, _learning(history, size)], config, folder, environment)
 
 
 _SHOWN_ABROAD = ("policy", "policy, one try", "greedy by price", "local search")
@@ -90,7 +85,7 @@ def _met(
     rows: Rows = []
     for k in range(count):
         instance = MTAGenerator(m, n)(seeds.at("mta_instance", tasks=m, servers=n, k=k))
-        where = {"tasks x servers": f"{m} x {n}", "instance": f"{config['seed']}/{k}"}
+        where = {"tasks x servers": _named(size), "instance": f"{config['seed']}/{k}"}
         begin = perf_counter()
         with _silent():
             best = milp(instance)
@@ -126,22 +121,20 @@ def _row(method: str, best: Solved, found: Sequence[Assignment], seconds: float)
     }
 
 
-def _learning(history: Sequence[float], trainer: Reinforce) -> Rows:
-    """What all tries earned, a running mean over instances of one size."""
-    rows: Rows = []
-    turns = len(trainer.generators)
-    for i, generator in enumerate(trainer.generators):
-        earned = np.array(history[i::turns])
-        width = min(SMOOTHED, len(earned))
-        mean = np.convolve(earned, np.ones(width) / width, "valid")
-        updates = turns * (np.arange(len(mean)) + (width - 1) / 2) + i
-        rows.append({
-            "figure": "learning", "panel": f"{generator.tasks} x {generator.servers}",
-            "line": f"mean of all tries, over {width} updates",
-            "x": updates.tolist(), "y": mean.tolist(),
-            "x_label": "update", "y_label": "earned (largest value = 1)",
-        })  # fmt: skip
-    return rows
+def _learning(history: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:
+    """What all tries earned: a running mean, since every update has other instances."""
+    width = min(SMOOTHED, len(history))
+    mean = np.convolve(history, np.ones(width) / width, "valid")
+    return {
+        "figure": "learning", "panel": f"trained on {_named(size)}",
+        "line": f"mean of all tries, over {width} updates",
+        "x": (np.arange(len(mean)) + (width + 1) / 2).tolist(), "y": mean.tolist(),
+        "x_label": "update", "y_label": "earned / greedy by price",
+    }  # fmt: skip
+
+
+def _named(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 @contextmanager

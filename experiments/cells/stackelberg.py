@@ -120,8 +120,10 @@ def _case_by_case(
 ) -> float:
     total = 0.0
     for counts, weight in zip(expected.counts.counts, expected.counts.weights, strict=True):
-        if weight < 1e-9:  # such cases together weigh less than 1e-6
-            total += weight * expected.utility(spread(start), expected.types.equilibrium(spread(start)))
+        if weight < 1e-7:  # such cases together weigh less than 1e-4
+            total += weight * expected.utility(
+                spread(start), expected.types.equilibrium(spread(start))
+            )
             continue
         case = TypeCounts(counts[None, :], np.ones(1))
         sure = UncertainOwner(expected.types, case, expected.gains, expected.scales)

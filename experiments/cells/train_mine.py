@@ -58,7 +58,9 @@ def _hidden(config, fields, p, counts, owner: ModelOwner) -> Rows:
         belief = Belief.of_counts(cases, contest.efforts(1.0))
         prize = belief.prize(gains[1], scales[1])
         efforts = contest.efforts(prize)
-        each = np.stack([price * fields["quality"] / (2 * fields["training_cost"]), efforts], axis=1)
+        each = np.stack(
+            [price * fields["quality"] / (2 * fields["training_cost"]), efforts], axis=1
+        )
         actions, prices = np.repeat(each, counts, axis=0), np.array([price, prize])
         gap = exact.gap(prize, efforts)
         interim = exact.interim_utility(prize, efforts)

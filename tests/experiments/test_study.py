@@ -84,7 +84,8 @@ def test_a_full_disk_stops_with_a_way_on(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_keeps_what_is_finished_and_the_same_command_continues(tmp_path, stop):
     words = [*QUICK, "rounds=30", f"output_root={tmp_path}", "seed=range(0,40)"]
     command = [sys.executable, "run_experiment.py", *words]
     process = subprocess.Popen(
@@ -98,7 +99,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_continues(tmp_path):
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("single/*/digest.txt")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, stop) if stop == signal.SIGINT else process.terminate()
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130 and "The same command continues" in said
     assert "Traceback" not in said

@@ -60,8 +60,7 @@ class Bulyan(Defense):
             chosen = _iterative(squared.cpu().numpy(), theta, f)
         accepted = torch.zeros(n, dtype=torch.bool, device=updates.device)
         accepted[chosen] = True
-        selected = updates if theta == n else updates[accepted]
-        vector = mean_around_median(selected, theta - 2 * f)
+        vector = mean_around_median(updates, theta - 2 * f, chosen=sorted(chosen))
         return Aggregate(vector, accepted, scores=scores)
 
 

@@ -105,7 +105,7 @@ def _measured(rows: Sequence[Mapping[str, Any]], node: Mapping[str, Any], name: 
     by, over, worst = pool["by"], pool["over"], pool.get("worst", ())
     legend = {table: pool.get("legend", {}).get(table, "") for table in parts}
     return [
-        replace(made, caption=" ".join(filter(None, [made.caption, legend[table]])))
+        replace(made, caption=f"{made.caption.rstrip('.')}. {legend[table]}".strip())
         for table, part in parts.items()
         for made in [pooled(part, by, over, worst, table, caption)]
     ]

@@ -38,15 +38,17 @@ def _drawn(rows: Sequence[Row]) -> Any:
     lines = list(dict.fromkeys(line for panel in panels.values() for line in panel))
     wide = min(3, math.ceil(math.sqrt(len(panels))))
     high = math.ceil(len(panels) / wide)
+    width = WIDTH * wide + 0.4
+    columns = max(1, int(width / (0.6 + 0.07 * max(map(len, lines)))))  # keys in a row
     with rc_context(STYLE):
-        legend = 0.25 + 0.17 * math.ceil(len(lines) / (2 * wide))
-        figure = _figure(WIDTH * wide + 0.4, HEIGHT * high + legend)
+        legend = 0.25 + 0.17 * math.ceil(len(lines) / columns)
+        figure = _figure(width, HEIGHT * high + legend)
         grid = figure.subplots(high, wide, squeeze=False)
         for axes, (title, panel) in zip(grid.flat, panels.items(), strict=False):
             _panel(axes, title, panel, lines)
         for spare in grid.flat[len(panels) :]:
             spare.set_visible(False)
-        _legend(figure, lines, 2 * wide)
+        _legend(figure, lines, columns)
     return figure
 
 

@@ -60,6 +60,8 @@ def certify_followers(
     against cvxpy and against `draws` random feasible deviations each."""
     begin = perf_counter()
     price = np.atleast_1d(np.asarray(price, dtype=np.float64))
+    if not np.isfinite(actions).all():
+        return Certificate(np.inf, np.nan, np.inf, seconds=perf_counter() - begin)
     earned = followers.payoff(price, actions, actions)  # (n,)
     scale = np.maximum(np.abs(earned), SHARE * np.abs(earned).mean())
     scale = np.maximum(scale, np.finfo(float).tiny)
@@ -158,8 +160,9 @@ def _solver(followers, price, actions, best, who, scale) -> tuple[float | None, 
         return None, None
     earned = followers.payoff(price, actions[who], actions, who)
     gained = followers.payoff(price, np.nan_to_num(solved.actions), actions, who) - earned
-    gained = (gained / scale[who])[done]
-    return _largest(gained), _largest(-gained)
+    gained = gained / scale[who]
+    acting = done & actions[who].any(axis=1)  # staying away is no point of the program
+    return _largest(gained[done]), _largest(-gained[acting])
 
 
 def _largest(gain: np.ndarray) -> float:

@@ -119,7 +119,7 @@ def _nobody(leader: LeaderProblem, followers: FollowerModel, reason: str) -> Equ
         actions=nothing,
         leader_utility=0.0,
         follower_utility=np.zeros(followers.n),
-        certificate=Certificate(np.inf, np.inf, 0.0),
+        certificate=Certificate(np.nan, np.nan, 0.0),  # of nothing: it does not hold
         method="none",
         status=NO_CONTEST,
         reason=reason,

@@ -30,7 +30,7 @@ class GtgShapleyPay(Incentive):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"evaluate"})
-    budget: int = 1000
+    budget: int = 1_000_000
     measure: Measure = "loss"
     round_truncation: float = 0.001
     truncation: float = 0.001

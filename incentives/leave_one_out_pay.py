@@ -26,7 +26,7 @@ class LeaveOneOutPay(Incentive):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"evaluate"})
-    budget: int = 1000
+    budget: int = 1_000_000
     measure: Measure = "loss"
     history: float = 0.0
 

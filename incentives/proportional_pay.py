@@ -25,7 +25,7 @@ class ProportionalPay(Incentive):
     accepted (redistribute) or stay with the payer (return).
     """
 
-    budget: int = 1000
+    budget: int = 1_000_000
     by: Literal["samples", "effort", "weight", "scores"] = "samples"
     vetoed: Vetoed = "redistribute"
 
@@ -53,8 +53,8 @@ class ProportionalPay(Incentive):
             "weight": outcome.aggregate.coefficients,
             "scores": outcome.aggregate.scores,
         }[self.by]
-        if found is None and outcome.aggregate.skipped:
-            return torch.zeros(len(outcome.updates.clients))
+        if found is None and not outcome.aggregate.accepted.any():
+            return torch.zeros(len(outcome.updates.clients))  # nobody is paid anyway
         if found is None:
             raise ConfigError(
                 f"ProportionalPay by {self.by} needs a rule that gives {self.by}; this one does "

@@ -31,7 +31,7 @@ class ShapleyPay(Incentive):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"evaluate"})
-    budget: int = 1000
+    budget: int = 1_000_000
     measure: Measure = "loss"
     pairs: int | None = 10
     truncation: float = 0.0

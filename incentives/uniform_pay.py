@@ -17,7 +17,7 @@ class UniformPay(Incentive):
     """budget: base units per round, >= 0, for the clients whose rows arrive. vetoed: their shares
     are divided among the accepted (redistribute) or stay with the payer (return)."""
 
-    budget: int = 1000
+    budget: int = 1_000_000
     vetoed: Vetoed = "redistribute"
 
     def __post_init__(self):

@@ -15,6 +15,7 @@ from defenses._checks import check_count
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.moments import moments
 from fedalign.core.threat import Family, Space
+from fedalign.core.vectors import blank
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,10 @@ class ARC(Defense):
         require(self, n, f)
         factors = _factors(updates, clipped=2 * f * (n - f) // n)
         inside = replace(context.inner("rule"), byzantine_count=f)
-        clipped = updates * factors.to(updates.dtype)[:, None] if f else updates
+        clipped = updates
+        if f:
+            scale = factors.to(updates.dtype)[:, None]
+            clipped = torch.mul(updates, scale, out=blank(n, like=updates))
         result = self.rule(clipped, inside)
         coefficients = result.coefficients
         return replace(

@@ -59,10 +59,14 @@ class NNM(Defense):
         near = nearest(squared_distances(centred_gram(updates)), n - f)
         mixture = near.to(torch.float64) / (n - f)
         inside = replace(context.inner("rule").mixed(mixture), byzantine_count=f)
-        result = self.rule(combine(mixture, updates), inside)
+        fixed = self.rule.test == "always" and self.rule.linear  # then its coefficients are mixed
+        result = self.rule(updates if fixed else combine(mixture, updates), inside)
         memory = {"rule": result.memory} if result.memory else {}
         if result.coefficients is None:
             return replace(result, memory=memory)
         coefficients = mixture.T @ result.coefficients.to(mixture)
         accepted = coefficients.abs() > coefficients.abs().sum() / (10 * n)
-        return replace(result, memory=memory, coefficients=coefficients, accepted=accepted)
+        vector = combine(coefficients, updates) if fixed else result.vector
+        return replace(
+            result, vector=vector, memory=memory, coefficients=coefficients, accepted=accepted
+        )

@@ -106,6 +106,8 @@ def _residuals(config: Config, agreed: Agreed) -> list[dict[str, Any]]:
     rows = []
     for name, values in (("primal", agreed.primal), ("dual", agreed.dual)):
         seen = np.flatnonzero(values > 0)
+        if not seen.size:
+            continue
         rows.append({
             "figure": "residuals",
             "panel": f"{config['strategy'].replace('_', ' ')}, {told}",

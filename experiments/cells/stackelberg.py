@@ -155,6 +155,8 @@ def _order(budget, seed, found, foreseen) -> dict[str, Any]:
         "complete >= uniform": bool(
             found["complete"].leader_utility >= found["uniform"].leader_utility - least
         ),
+        "lost by not knowing": foreseen["complete"] - foreseen["incomplete"],
+        "lost by certainty eq.": foreseen["incomplete"] - ce,
         "certainty eq. expects": alone, "it gets on average": ce,
     }  # fmt: skip
 

@@ -10,8 +10,8 @@ import numpy as np
 from experiments.cells.market_rows import MarketRows, evidence
 from experiments.cells.stackelberg import _curve, _reactions, draw_types
 from incentives.certificate import FEASIBILITY, FOLLOWER
-from incentives.game import CERTIFIED, UNCERTIFIED, solve
-from incentives.incomplete.bayesian_contest import BayesianContest
+from incentives.game import CERTIFIED, NO_CONTEST, UNCERTIFIED, solve
+from incentives.incomplete.bayesian_contest import MOST_CLIENTS, BayesianContest
 from incentives.incomplete.belief import Belief
 from incentives.incomplete.mean_field_contest import MeanFieldContest
 from incentives.incomplete.type_counts import TypeCounts
@@ -37,45 +37,53 @@ def rows(config: Mapping[str, Any]) -> Rows:
         found.append(where | _prices(answer.price, answer.actions)
                      | MarketRows.of(owner).outcome(answer.price, answer.actions))  # fmt: skip
         found.append({"table": "certificates", **where, **evidence(answer)})
-        found += _reactions(owner, answer, f"n = {n}, {rule}")
+        if answer.status != NO_CONTEST:
+            found += _reactions(owner, answer, f"n = {n}, {rule}")
         if rule == "complete":
             found += _contest_reactions(market, answer, fields, counts, n)
-    return found + _hidden(config, fields, p, counts, ModelOwner(free, config["gains"],
-                                                                config["scales"]))  # fmt: skip
+    hidden = ModelOwner(free, config["gains"], config["scales"])
+    return found + (_hidden(config, fields, p, counts, hidden) if n > 1 else [])
 
 
 def _hidden(config, fields, p, counts, owner: ModelOwner) -> Rows:
-    """Followers know their own type only; so does the owner, who knows the distribution."""
-    n, seed = config["clients"], config["seed"]
+    """Followers know their own type only; the owner knows the distribution.
+
+    Above 30 clients exact play is out of reach: the mean field stands alone and unchecked.
+    """
+    n, costs = config["clients"], fields["mining_cost"]
     cases = TypeCounts.exact(n, p)
     gains, scales = config["gains"], config["scales"]
-    trained = fields["quality"] ** 2 / (2 * fields["training_cost"])
-    price = Belief.of_counts(cases, trained).unit_price(gains[0], scales[0])
-    exact = BayesianContest(fields["mining_cost"], p, n)
-    field = MeanFieldContest(fields["mining_cost"], p, n)
+    half = fields["quality"] / (2 * fields["training_cost"])
+    price = Belief.of_counts(cases, fields["quality"] * half).unit_price(gains[0], scales[0])
+    exact = BayesianContest(costs, p, n) if n <= MOST_CLIENTS else None
+    contests = {"Bayesian": exact, "mean field": MeanFieldContest(costs, p, n)}
     table, rows = MarketRows.of(owner), []
-    for rule, contest in {"Bayesian": exact, "mean field": field}.items():
-        belief = Belief.of_counts(cases, contest.efforts(1.0))
-        prize = belief.prize(gains[1], scales[1])
-        efforts = contest.efforts(prize)
-        each = np.stack(
-            [price * fields["quality"] / (2 * fields["training_cost"]), efforts], axis=1
-        )
+    for rule, contest in contests.items():
+        if contest is None:
+            continue
+        prize = Belief.of_counts(cases, contest.efforts(1.0)).prize(gains[1], scales[1])
+        each = np.stack([price * half, contest.efforts(prize)], axis=1)  # (types, 2)
         actions, prices = np.repeat(each, counts, axis=0), np.array([price, prize])
-        gap = exact.gap(prize, efforts)
-        interim = exact.interim_utility(prize, efforts)
-        where = {"clients": n, "rule": rule, "seed": seed}
+        where = {"clients": n, "rule": rule, "seed": config["seed"]}
         rows.append(where | _prices(prices, actions) | table.outcome(prices, actions))
         violation = float(owner.followers.feasible(actions).max())
-        holds = gap <= FOLLOWER and violation <= FEASIBILITY
-        rows.append({
-            "table": "certificates", **where,
-            "method": "types in turn" if rule == "Bayesian" else "closed form",
-            "eps followers": gap, "violation": violation,
-            "status": f"{CERTIFIED if holds else UNCERTIFIED} (interim)",
-            "least interim utility": float(interim.min()),
-        })  # fmt: skip
+        rows.append({"table": "certificates", **where, **_interim(exact, each[:, 1], prize, violation),
+                     "method": "types in turn" if rule == "Bayesian" else "closed form"})  # fmt: skip
     return rows
+
+
+def _interim(exact: BayesianContest | None, efforts, prize: float, violation: float) -> dict:
+    """What a type expects to gain by deviating, and the least that a type expects to earn."""
+    if exact is None:
+        return {"violation": violation, "status": f"{UNCERTIFIED} (not checked)"}
+    gap = exact.gap(prize, efforts)
+    holds = gap <= FOLLOWER and violation <= FEASIBILITY
+    return {
+        "eps followers": gap,
+        "violation": violation,
+        "status": f"{CERTIFIED if holds else UNCERTIFIED} (interim)",
+        "least interim utility": float(exact.interim_utility(prize, efforts).min()),
+    }
 
 
 def _prices(price: np.ndarray, actions: np.ndarray) -> dict[str, float]:
@@ -91,7 +99,8 @@ def _contest_reactions(market, answer, fields, counts, n: int) -> Rows:
     total, prize = answer.actions[:, 1].sum(), answer.price[1]
     if not total > 0:
         return []
-    at = np.geomspace(total * 1e-3, total * 2, 120)
+    steep = np.geomspace(total * 1e-4, total * 0.1, 30)
+    at = np.concatenate([steep, np.linspace(total * 0.1, total * 2, 150)[1:]])
     rows = []
     for kind, cost in enumerate(fields["mining_cost"]):
         if not counts[kind]:

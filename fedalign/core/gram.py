@@ -14,7 +14,7 @@ from torch import Tensor
 from fedalign.core.vectors import chunks
 
 _COLUMNS = 16_384
-_PIECE = 1024  # products added up in float32 (the last piece: up to 2047) before float64 takes over
+_PIECE = 1024  # products added up in float32 before float64 takes over
 _CLONE_FLOOR = 2.0**-12  # see _join_clones
 _CANCELS = 2.0**-7  # distance² / (norm² + norm²) below which float32 products need an origin
 
@@ -30,10 +30,11 @@ def gram(*blocks: Tensor, origin: Tensor | None = None) -> Tensor:
     rows = [block.reshape(-1, block.shape[-1]) for block in blocks]
     if any(block.dtype == torch.float64 for block in rows):
         return _accumulate(rows, origin, _ordered_products)
-    total = _accumulate(rows, origin, _products)
+    plain = all(block.dtype == torch.float32 and block.device.type == "cpu" for block in rows)
+    total = _compiled(rows, origin) if plain else _accumulate(rows, origin, _products)
     if not bool(torch.isfinite(total).all()):
         total = _accumulate(rows, origin, _double_products)
-    total = (total + total.T) / 2
+        total = (total + total.T) / 2
     return _join_clones(total, rows)
 
 
@@ -62,6 +63,20 @@ def squared_distances(gram: Tensor) -> Tensor:
     return distances.fill_diagonal_(0)
 
 
+def _compiled(rows: list[Tensor], origin: Tensor | None) -> Tensor:
+    from fedalign.core import compiled
+
+    n, columns = sum(len(block) for block in rows), rows[0].shape[1]
+    total = torch.zeros(n + -n % 4, n + -n % 4, dtype=torch.float64)
+    whole = len(rows) == 1 and rows[0].is_contiguous()
+    for span in chunks(columns, columns if whole else _COLUMNS):
+        part = rows[0] if whole else torch.cat([block[:, span] for block in rows])
+        about = None if origin is None else origin[span].float().contiguous().detach().numpy()
+        compiled.products(part.detach().numpy(), about, total.numpy())
+    upper = total[:n, :n].triu()
+    return upper + upper.triu(1).T
+
+
 def _accumulate(
     rows: list[Tensor], origin: Tensor | None, multiply: Callable[[Tensor], Tensor]
 ) -> Tensor:
@@ -74,18 +89,12 @@ def _accumulate(
 
 
 def _products(part: Tensor) -> Tensor:
-    """Pieces as one batch: BLAS gives each to one thread, so threads do not change a bit."""
-    part = part.float()  # half precision is for storage
-    pieces = part.shape[1] // _PIECE
-    cut = pieces * _PIECE if pieces > 1 else 0
-    total = torch.zeros(len(part), len(part), dtype=torch.float64, device=part.device)
-    if cut:
-        batch = part[:, :cut].unflatten(1, (pieces, _PIECE)).transpose(0, 1)
-        total += torch.bmm(batch, batch.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
-    if cut < part.shape[1]:
-        batch = part[:, cut:].expand(2, -1, -1)  # a batch of one would be split among threads
-        total += torch.bmm(batch, batch.transpose(1, 2))[0]
-    return total
+    """Off the CPU and for half precision: pieces in float32, as one batch, their sum in float64."""
+    pieces = max(2, -(-part.shape[1] // _PIECE))  # a batch of one would be split among threads
+    part = torch.nn.functional.pad(part.float(), (0, pieces * _PIECE - part.shape[1]))
+    batch = part.unflatten(1, (-1, _PIECE)).transpose(0, 1)
+    total = torch.bmm(batch, batch.transpose(1, 2)).sum(dim=0, dtype=torch.float64)
+    return (total + total.T) / 2
 
 
 def _double_products(part: Tensor) -> Tensor:

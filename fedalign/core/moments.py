@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedalign.core.vectors import chunks
+from fedalign.core.vectors import chunks, plain
 
 
 def moments(
@@ -18,6 +18,12 @@ def moments(
     """
     squares = torch.zeros(len(updates), dtype=torch.float64, device=updates.device)
     inner = torch.zeros_like(squares)
+    if plain(updates, reference, shift):
+        from fedalign.core import compiled
+
+        arrays = (None if x is None else x.detach().numpy() for x in (updates, reference, shift))
+        compiled.moments(*arrays, squares.numpy(), inner.numpy())
+        return squares, inner
     for span in chunks(updates.shape[1], 16_384):
         part = updates[:, span].to(torch.float64, copy=shift is not None)
         if shift is not None:

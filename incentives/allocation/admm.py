@@ -16,7 +16,8 @@ from incentives.allocation.allocation import Allocation
 from incentives.allocation.bisection import Bisection
 from incentives.allocation.problem import MARGIN, AllocationProblem
 
-HALVINGS = 80
+STEPS = 80  # at most, for one proposal
+ROUNDING = 1e-14
 BALANCED = 200  # iterations in which rho may change, every BALANCE_EVERY-th
 BALANCE_EVERY = 5
 IMBALANCE = 5.0
@@ -66,8 +67,9 @@ class ADMM:
         n, omega = len(problem.servers), problem.omega
         z, rho, prices = self._start(problem)
         fixed, primal, dual = self.rho is not None, [], []
+        proposed = np.full(n, z)
         for iteration in range(1, self.most_iterations + 1):
-            proposed = _propose(problem, z - prices, rho)
+            proposed = _propose(problem, z - prices, rho, proposed)
             before = z
             z = min(problem.deadline_s, float((proposed + prices).mean()) - omega / (rho * n))
             prices = prices + proposed - z
@@ -98,24 +100,36 @@ class ADMM:
         cubes = float(((cost.training + cost.consensus) ** 3).sum())
         alone = cost.communication_s.mean() + np.cbrt(2 * cost.kappa * cubes / problem.omega)
         guess = max(1.02 * problem.shortest, float(alone))
-        rho = float(cost.curvature(np.full(n, guess)).mean())
+        seconds = guess - cost.communication_s
+        curvature = 6 * cost.kappa * (cost.training + cost.consensus) ** 3 / seconds**4
+        rho = float(curvature.mean())
         return min(guess, problem.deadline_s), rho, np.full(n, problem.omega / (n * rho))
 
 
-def _propose(problem: AllocationProblem, target: np.ndarray, rho: float) -> np.ndarray:
-    """argmin_T E_i(T) + rho / 2 (T - target_i)^2 on T >= fastest_i, by bisection on the slope."""
-    low = problem.cost.fastest * (1 + MARGIN)
-    at_low = problem.cost.slope(low) + rho * (low - target)
-    start = np.maximum(low, target)  # the slope is at most 0 here, or low is the answer
-    steep = np.minimum(np.abs(problem.cost.slope(start)), 1e300)
-    left, right = start, start + steep / rho
-    for _ in range(HALVINGS):
-        middle = (left + right) / 2
-        if ((middle <= left) | (middle >= right)).all():
-            break  # neighbours in float64
-        rising = problem.cost.slope(middle) + rho * (middle - target) > 0
-        left, right = np.where(rising, left, middle), np.where(rising, middle, right)
-    return np.where(at_low >= 0, low, (left + right) / 2)
+def _propose(
+    problem: AllocationProblem, target: np.ndarray, rho: float, near: np.ndarray
+) -> np.ndarray:
+    """argmin_T E_i(T) + rho / 2 (T - target_i)^2 on T >= fastest_i: the root of the slope."""
+    # The specification bisects 80 times; Newton's steps inside the bracket find the same root.
+    cost = problem.cost
+    low = cost.fastest * (1 + MARGIN)
+    left = np.maximum(low, target)  # the slope is at most 0 here, or low is the answer
+    slope = cost.slope(left)
+    stays = slope + rho * (left - target) >= 0
+    right = left + np.minimum(np.abs(slope), 1e300) / rho
+    at, before = near.clip(left, right), right - left
+    for _ in range(STEPS):
+        slope, bend = cost.derivatives(at)
+        rise = slope + rho * (at - target)
+        left, right = np.where(rise < 0, at, left), np.where(rise < 0, right, at)
+        step = -rise / (bend + rho)
+        newton = at + step
+        slow = np.abs(step) > np.abs(before) / 2
+        after = np.where((newton < left) | (newton > right) | slow, (left + right) / 2, newton)
+        before, at = after - at, after
+        if (np.abs(before) <= ROUNDING * at).all():
+            break
+    return np.where(stays, low, at)
 
 
 def _balanced(

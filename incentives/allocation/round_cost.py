@@ -39,32 +39,37 @@ class RoundCost:
         return first, np.where(capped, self.capacity - first, even)
 
     def energy(self, finish_s: np.ndarray) -> np.ndarray:  # (N,) joules
-        return self._energy(*self.split(finish_s))
+        f1, f2 = self.split(finish_s)
+        return self.kappa * (self.training * f1**2 + self.consensus * f2**2)
 
     def slope(self, finish_s: np.ndarray) -> np.ndarray:
         """dE/dT (N,), negative; minus infinity at `fastest` unless C1 = C2."""
+        return self.derivatives(finish_s)[0]
+
+    def derivatives(self, finish_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """dE/dT and d2E/dT2 (N,). With room -2 kappa C^3 / s^3 and 6 kappa C^3 / s^4; else with
+        N = dE/df1 = 2 kappa (C1 f1 - C2 f2), D = ds/df1 = C2/f2^2 - C1/f1^2: N/D, (N'D - ND')/D^3.
+        """
         f1, f2 = self.split(finish_s)
         s = finish_s - self.communication_s
-        cycles = self.training + self.consensus
-        free = -2 * self.kappa * cycles**3 / s**3
-        push = 2 * self.kappa * (self.training * f1 - self.consensus * f2)
-        give = self.consensus / f2**2 - self.training / f1**2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bound = np.where(give == 0, -np.inf, push / give)
-        return np.where(2 * cycles / s > self.capacity, bound, free)
-
-    def curvature(self, finish_s: np.ndarray) -> np.ndarray:
-        """d2E/dT2 (N,) where capacity does not bind: 6 kappa C^3 / s^4."""
-        s = finish_s - self.communication_s
-        return 6 * self.kappa * (self.training + self.consensus) ** 3 / s**4
-
-    def _energy(self, f1: np.ndarray, f2: np.ndarray) -> np.ndarray:
-        return self.kappa * (self.training * f1**2 + self.consensus * f2**2)
+        c1, c2 = self.training, self.consensus
+        slope = -2 * self.kappa * (c1 + c2) ** 3 / s**3
+        bend = -3 * slope / s
+        capped = 2 * (c1 + c2) / s > self.capacity
+        if capped.any():
+            push = 2 * self.kappa * (c1 * f1 - c2 * f2)
+            give = c2 / f2**2 - c1 / f1**2
+            grows = 2 * self.kappa * (c1 + c2) * give - push * 2 * (c2 / f2**3 + c1 / f1**3)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                edge = give == 0  # at `fastest` itself
+                slope = np.where(capped, np.where(edge, -np.inf, push / give), slope)
+                bend = np.where(capped, np.where(edge, np.inf, grows / give**3), bend)
+        return slope, bend
 
     def _capped(self, s: np.ndarray) -> np.ndarray:  # f1 (N,)
         middle = self.consensus - self.training - s * self.capacity
         square = middle**2 - 4 * s * self.training * self.capacity
         root = np.sqrt(np.maximum(square, 0.0))  # below 0 by rounding only
-        low, high = (-middle - root) / (2 * s), (-middle + root) / (2 * s)
-        less = self._energy(low, self.capacity - low) <= self._energy(high, self.capacity - high)
-        return np.where(less, low, high)
+        # Energy alone would choose f1 = F C2 / C, which is too slow and lies below both roots
+        # where C1 > C2, above both where C1 < C2: so these are the roots of less energy.
+        return (-middle - np.where(self.training >= self.consensus, root, -root)) / (2 * s)

@@ -6,6 +6,7 @@ parametrised programming, DPP); the setting is that of arXiv 2202.10938.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from incentives.iteration import iterate
 from incentives.players import Actions, Pieces, excess
 
 ACCURACY = 1e-10
-OTHERS = "others"
+OTHERS, TOTAL = "others", "total"
 
 Contributed = Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
 Paid = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -31,10 +32,11 @@ class ConcaveFollowers:
     """U_u = earns(z, given) over z >= 0, sum z <= F_u; z is a cvxpy variable (k,).
 
     earns: makes a concave expression of z and `given`: cvxpy parameters >= 0, a scalar for every
-    price and every type, by name, and `given["others"]` (k,), what all others do together. It
-    must be DPP, else ConfigError. types: name -> numbers >= 0, (n,) or one for all. names: of
-    the prices. parts: of an action, k names. budget: F >= 0. coupled: the payoff reads `others`:
-    the joint answer is sought by iteration, and the certificate says whether it was found.
+    price and every type, by name, and `given["others"]` (k,), what all others do together, and
+    `given["total"]` (k,), z + others as a variable, which a parameter may multiply. It must be
+    DPP, else ConfigError. types: name -> numbers >= 0, (n,) or one for all. names: of
+    the prices. parts: of an action, k names. budget: F >= 0. coupled: the payoff reads what
+    others do: the joint answer is sought by iteration, and the certificate says whether it was found.
     contributed: (z (n, k), types) -> (n, c), default z itself. paid: (price (p,), contributions
     (n, c)) -> (n,), default their product. most: (p,) the highest price worth trying.
     """
@@ -50,7 +52,8 @@ class ConcaveFollowers:
     paid: Paid = lambda price, contributions: contributions @ price
 
     def __post_init__(self):
-        clash = ({*self.types} & {*self.names, OTHERS}) | ({*self.names} & {OTHERS})
+        taken = {OTHERS, TOTAL}
+        clash = ({*self.types} & {*self.names, *taken}) | ({*self.names} & taken)
         if clash:
             raise ConfigError(
                 f"ConcaveFollowers: {', '.join(sorted(clash))} names two things; rename a type."
@@ -72,12 +75,13 @@ class ConcaveFollowers:
     def _program(self) -> SimpleNamespace:
         import cvxpy as cp
 
-        z = cp.Variable(len(self.parts))
+        z, total = cp.Variable(len(self.parts)), cp.Variable(len(self.parts))
         given = {name: cp.Parameter(nonneg=True, name=name) for name in (*self.names, *self.types)}
         given[OTHERS] = cp.Parameter(len(self.parts), nonneg=True, name=OTHERS)
         budget = cp.Parameter(nonneg=True, name="budget")
-        payoff = self.earns(z, given)
-        limits = {True: [z >= 0, cp.sum(z) <= budget], False: [z >= 0]}  # by: is F finite
+        payoff = self.earns(z, given | {TOTAL: total})
+        common = [z >= 0, total == z + given[OTHERS]]
+        limits = {True: [*common, cp.sum(z) <= budget], False: common}  # by: is F finite
         problems = {f: cp.Problem(cp.Maximize(payoff), limit) for f, limit in limits.items()}
         if not problems[True].is_dcp(dpp=True):
             raise ConfigError(
@@ -85,7 +89,9 @@ class ConcaveFollowers:
                 "action and DPP in its parameters: use concave atoms, and multiply a parameter "
                 "only with what holds no other parameter."
             )
-        return SimpleNamespace(z=z, given=given, budget=budget, payoff=payoff, problems=problems)
+        return SimpleNamespace(
+            z=z, total=total, given=given, budget=budget, payoff=payoff, problems=problems
+        )
 
     def obstacle(self, price: np.ndarray) -> str:
         return ""
@@ -102,26 +108,33 @@ class ConcaveFollowers:
     def best_response(
         self, price: np.ndarray, actions: Actions, who: np.ndarray | None = None
     ) -> Actions:
-        import cvxpy as cp
-
         who = np.arange(self.n) if who is None else np.asarray(who)
-        tight = {name: ACCURACY for name in ("tol_gap_abs", "tol_gap_rel", "tol_feas")}
         others = np.maximum(actions.sum(axis=0) - actions, 0.0)
         answers = np.empty((len(who), len(self.parts)))
         for row, u in enumerate(who):
             self._give(price, others[u], u)
-            problem = self._program.problems[bool(np.isfinite(self.budget[u]))]
-            try:
-                problem.solve(solver=cp.CLARABEL, **tight)
-            except cp.SolverError as error:
-                raise ConfigError(f"The program of follower {u} has no answer: {error}") from error
-            if self._program.z.value is None:
-                raise ConfigError(
-                    f"The program of follower {u} is {problem.status}: give it a finite budget or "
-                    "a payoff that falls in the end."
-                )
-            answers[row] = _inside(self._program.z.value, self.budget[u])
+            answers[row] = _inside(self._solved(u), self.budget[u])
         return answers
+
+    def _solved(self, u: int) -> np.ndarray:
+        """The action of the parameters just given; less accuracy than asked is the certificate's
+        to judge."""
+        import cvxpy as cp
+
+        problem = self._program.problems[bool(np.isfinite(self.budget[u]))]
+        tight = {name: ACCURACY for name in ("tol_gap_abs", "tol_gap_rel", "tol_feas")}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                problem.solve(solver=cp.CLARABEL, **tight)
+        except cp.SolverError as error:
+            raise ConfigError(f"The program of follower {u} has no answer: {error}") from error
+        if self._program.z.value is None:
+            raise ConfigError(
+                f"The program of follower {u} is {problem.status}: give it a finite budget or a "
+                "payoff that falls in the end."
+            )
+        return self._program.z.value
 
     def payoff(
         self, price: np.ndarray, own: np.ndarray, actions: Actions, who: np.ndarray | None = None
@@ -133,6 +146,7 @@ class ConcaveFollowers:
             self._give(price, others[u], u)
             for at in np.ndindex(own.shape[1:-1]):
                 self._program.z.value = own[(row, *at)]
+                self._program.total.value = own[(row, *at)] + others[u]
                 earned[(row, *at)] = self._program.payoff.value
         return earned
 

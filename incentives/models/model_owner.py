@@ -66,7 +66,8 @@ class ModelOwner:
 
     def closed_form(self) -> np.ndarray | None:
         price = self.followers.closed_form(self.gains, self.scales)
-        inside = price is not None and (
-            (self.bounds[:, 0] <= price) & (price <= self.bounds[:, 1])
-        ).all()
+        inside = (
+            price is not None
+            and ((self.bounds[:, 0] <= price) & (price <= self.bounds[:, 1])).all()
+        )
         return price if inside else None

@@ -187,7 +187,8 @@ class TrainMineContest:
         return bool((trained + np.maximum(mined, 0.0) <= self.budget).all())
 
     def pieces(self, price: np.ndarray, actions: Actions, who: np.ndarray) -> Pieces | None:
-        rate = 1 / np.maximum(self.others(actions)[who], np.finfo(float).tiny)
+        others = self.others(actions)[who]  # beside nobody a share is no concave function: left out
+        rate = np.divide(1.0, others, out=np.zeros_like(others), where=others > TINY**8)
         linear = np.stack(
             [price[0] * self.quality[who], price[1] * rate - self.mining_cost[who]], axis=1
         )

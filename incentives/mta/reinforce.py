@@ -8,7 +8,6 @@ entropy bonus; the scorer starts as the greedy rule.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from fedalign.core.errors import ConfigError
 from incentives.mta.features import Problems
 from incentives.mta.generator import MTAGenerator
+from incentives.mta.heuristics.greedy import Greedy
 from incentives.mta.playout import Playout
 from incentives.mta.scorer import MTAScorer
 
@@ -29,12 +29,12 @@ CLIP = 1.0
 class Reinforce:
     """Train a scorer on instances generated afresh for every update.
 
-    generators: sizes to train on, in turn. updates: >= 1. instances: per update, >= 1.
+    generator: the size to train on. updates: >= 1. instances: per update, >= 1.
     rollouts: tries per instance, >= 2. learning_rate: Adam's peak, > 0. entropy: weight of the
     mean entropy of a decision, >= 0. hidden: width of the scorer, >= 1.
     """
 
-    generators: Sequence[MTAGenerator] = (MTAGenerator(50, 10), MTAGenerator(50, 20))
+    generator: MTAGenerator = MTAGenerator()
     updates: int = 400
     instances: int = 16
     rollouts: int = 16
@@ -49,8 +49,6 @@ class Reinforce:
                 raise ConfigError(
                     f"Reinforce: {name} must be {low} or more, got {getattr(self, name)}."
                 )
-        if not self.generators:
-            raise ConfigError("Reinforce: at least one generator is needed, got none.")
         if not self.learning_rate > 0 or not self.entropy >= 0:
             raise ConfigError(
                 f"Reinforce: learning_rate must be above 0 and entropy 0 or more, got "
@@ -58,16 +56,17 @@ class Reinforce:
             )
 
     def __call__(self, rng: np.random.Generator) -> tuple[MTAScorer, list[float]]:
-        """The trained scorer, and per update the mean earned over all tries, in units."""
+        """The trained scorer, and per update what a try earns, over what Greedy by price earns."""
         scorer = MTAScorer(self.hidden, rng)
         optimiser = torch.optim.Adam(scorer.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, self.learning_rate, total_steps=self.updates + 1
         )
         history = []
-        for update in range(self.updates):
-            generator = self.generators[update % len(self.generators)]
-            problems = Problems.of([generator(rng) for _ in range(self.instances)])
+        generator = self.generator
+        for _ in range(self.updates):
+            instances = [generator(rng) for _ in range(self.instances)]
+            problems = Problems.of(instances)
             shape = (generator.tasks, self.instances, self.rollouts, generator.servers + 1)
             noise = rng.gumbel(size=shape).astype(np.float32)
             played = Playout.of(scorer, problems, noise, keep=True)
@@ -76,7 +75,8 @@ class Reinforce:
             nn.utils.clip_grad_norm_(scorer.parameters(), CLIP)
             optimiser.step()
             schedule.step()
-            history.append(float(played.earned.mean()))
+            rival = np.mean([Greedy("price")(i).value / i.unit for i in instances])
+            history.append(float(played.earned.mean() / max(rival, 1e-12)))
         return scorer.eval(), history
 
     def _loss(self, scorer: MTAScorer, played: Playout) -> Tensor:

@@ -138,3 +138,39 @@ def test_columns_that_were_not_recorded_are_nan_not_an_error():
 def test_an_unknown_metric_lists_what_exists():
     with pytest.raises(UnknownNameError, match="Did you mean 'accuracy'"):
         metric("acuracy")
+
+
+def test_what_attackers_earn_is_counted_from_the_attacks_start():
+    """Rounds 2 and 3: 30 + 0 of 100 + 50. An honest first round does not count."""
+    one = cell(
+        {}, accuracy=[0.5] * 3, paid=[100, 100, 50], paid_malicious=[20, 30, 0],
+        config={"attack_start": 2},
+    )  # fmt: skip
+    assert value("attacker_income", one) == pytest.approx(20.0, abs=1e-12)
+    assert value("paid", one) == pytest.approx(250 / 3, abs=1e-12)
+
+
+def test_where_nothing_is_paid_there_is_no_income_and_no_price():
+    one = cell({}, paid=0, paid_malicious=0, clock_s=0)
+    assert value("paid", one) == 0.0
+    for name in ("attacker_income", "cost_per_point", "seconds_per_round"):
+        assert np.isnan(value(name, one))
+
+
+def test_a_points_price_is_all_that_was_paid_over_the_final_accuracy():
+    """4 x 30 units for (0.4 + 0.6 + 0.8) / 3 = 60 points: 2 units each."""
+    one = cell({}, accuracy=[0.1, 0.4, 0.6, 0.8], paid=30)
+    assert value("cost_per_point", one) == pytest.approx(2.0, abs=1e-12)
+
+
+def test_the_clock_is_read_at_the_end():
+    """12 simulated seconds after 4 rounds."""
+    one = cell({}, accuracy=[0.5] * 4, clock_s=[2, 5, 7, 12])
+    assert value("seconds_per_round", one) == 3.0
+
+
+def test_the_rank_correlation_is_of_the_sums_so_far():
+    """The last round in which it is known speaks for the run."""
+    one = cell({}, accuracy=[0.5] * 4, pay_spearman=[np.nan, -0.2, 0.7, np.nan])
+    assert value("pay_spearman", one) == 0.7
+    assert np.isnan(value("pay_spearman", cell({}, pay_spearman=np.nan)))

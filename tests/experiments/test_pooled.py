@@ -1,7 +1,10 @@
 """Rows of several seeds as one: means, intervals, truths, words, worst cases."""
 
+import json
+
 import numpy as np
 
+from experiments import report, results
 from experiments.pooled import pooled
 
 ROWS = [
@@ -61,3 +64,23 @@ def test_numbers_that_are_missing_are_left_out():
 def test_one_seed_is_shown_as_it_is():
     made = table([{"rule": "a", "seed": 0, "v": 1.25}])
     assert made.caption == "Words" and made.rows[0][1].text == "1.25"
+
+
+def test_a_report_pools_as_its_scenario_asks(tmp_path):
+    node = {"title": "T", "figures": [], "pool": {
+        "by": ["rule"], "over": "seed", "worst": ["eps"], "legend": {"main": "What it means."},
+    }}  # fmt: skip
+    index = {"name": "games", "axes": {}, "cells": [], "report": node, "rows": ROWS}
+    (tmp_path / "study.json").write_text(json.dumps(index))
+    page = report.write(results.load(tmp_path)).read_text()
+    assert "over 3 x seed; worst case of eps. What it means." in page
+    assert "| a | 2 [" in page and page.count("| a |") == 1
+
+
+def test_a_measured_cell_is_neither_missing_nor_done(tmp_path):
+    """It left rows and no rounds."""
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "rows.json").write_text("[]")
+    cells = [{"run_id": "abc", "status": "done"}, {"run_id": "def", "status": "done"}]
+    (tmp_path / "study.json").write_text(json.dumps({"name": "games", "cells": cells}))
+    assert [c.status for c in results.load(tmp_path).cells] == ["measured", "missing"]

@@ -57,3 +57,12 @@ def test_same_curves_same_bytes(tmp_path):
     for name in ("first", "second"):
         figures.save(drawn(curve("a", "one")), tmp_path, name)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_long_names_fit_below_the_panels():
+    """Four names of 30 letters in one panel of 3.3 inches: one below the other."""
+    names = [f"{i} a name of some thirty letters" for i in range(4)]
+    figure = drawn(*(curve("a", name) for name in names))
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width

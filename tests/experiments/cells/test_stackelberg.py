@@ -110,3 +110,17 @@ def test_types_are_drawn_by_seed_and_number_of_clients():
     kinds = {name: {**kind, "share": -1.0} for name, kind in config["types"].items()}
     with pytest.raises(ConfigError, match="Shares of types"):
         draw_types({**config, "types": kinds})
+
+
+def test_one_client_is_shown_as_no_contest(tmp_path):
+    rows = rows_of(tmp_path, "train_mine", "clients=1", "points=5")
+    proofs = table(rows, "certificates")
+    assert [r["status"] for r in proofs] == ["NO_CONTEST", "NO_CONTEST"]
+    assert [r["mined"] for r in table(rows, "main")] == [0.0, 0.0]
+
+
+def test_many_clients_play_the_mean_field_alone(tmp_path):
+    rows = rows_of(tmp_path, "train_mine", "clients=40", "points=5")
+    status = {r["rule"]: r["status"] for r in table(rows, "certificates")}
+    assert status.keys() == {"complete", "complete, budgets", "mean field"}
+    assert status["mean field"] == "UNCERTIFIED (not checked)"

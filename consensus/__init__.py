@@ -1,0 +1,1 @@
+"""Consensus: edge servers agree on the next model, and anyone can check afterwards that they did."""

@@ -1,0 +1,1 @@
+"""Networks: what carries messages between servers; cores cannot tell them apart."""

@@ -1,0 +1,1 @@
+"""Raft: crash-tolerant ordering as a machine without I/O, its log on disk, and its simulator."""

@@ -126,17 +126,23 @@ def similarity_ppb(q: np.ndarray, G: np.ndarray) -> int:
     return size if along > 0 else -size
 
 
-def copies(qs: Sequence[np.ndarray], delta_ppm: int = 1000) -> list[int]:
+def copies(
+    qs: Sequence[np.ndarray], delta_ppm: int = 1000, authors: Sequence[bytes] | None = None
+) -> list[int]:
     """Indices of rows near an earlier row: |a - b|² <= δ² max(|a|², |b|²); rows in commit order.
 
-    A copy of a copy is a copy. Rows of zeros are idle, not copies.
+    A copy of a copy copies the first. authors: nobody copies himself. Rows of zeros are idle,
+    no copies.
     """
+    authors = list(range(len(qs))) if authors is None else authors
     norms = [dot(q, q) for q in qs]
-    found = []
+    origin, found = list(authors), []
     for j in range(1, len(qs)):
         for i in range(j):
             apart = norms[i] + norms[j] - 2 * dot(qs[i], qs[j])
-            if norms[j] and apart * 10**12 <= delta_ppm**2 * max(norms[i], norms[j]):
+            near = norms[j] > 0 and apart * 10**12 <= delta_ppm**2 * max(norms[i], norms[j])
+            if near and origin[i] != authors[j]:
+                origin[j] = origin[i]
                 found.append(j)
                 break
     return found

@@ -15,12 +15,12 @@ from consensus.pofel.exact_logs import MICRO, exact, round_half_even
 from consensus.pofel.shares import split
 from fedalign.core.errors import ConfigError
 
-PENALTIES = {  # micro-nats; equivocation removes the server for some rounds, this is for its return
+PENALTIES = {  # micro-nats; equivocation also removes the server, and nothing it earned survives
     "late_reveal": 1_000_000,
     "withheld_data": 2_000_000,
     "bad_block": 3_000_000,
     "wrong_vote": 3_000_000,
-    "equivocation": 3_000_000,
+    "equivocation": 30_000_000,
 }
 
 

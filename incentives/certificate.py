@@ -64,7 +64,7 @@ def certify_followers(
         return Certificate(np.inf, np.nan, np.inf, seconds=perf_counter() - begin)
     earned = followers.payoff(price, actions, actions)  # (n,)
     scale = np.maximum(np.abs(earned), SHARE * np.abs(earned).mean())
-    scale = np.maximum(scale, np.finfo(float).tiny)
+    scale = np.where(scale > 0, scale, 1.0)  # where nobody earns, payoffs count as they are
     best = followers.best_response(price, actions)
     gain = (followers.payoff(price, best, actions) - earned) / scale
     rng = Seeds(seed).at("certificate")
@@ -121,7 +121,7 @@ def _parts(followers, price, actions, best) -> float | None:
         earned = followers.payoff(price, now, actions)
         scale = np.maximum(np.abs(earned), SHARE * np.abs(earned).mean())
         gain = followers.payoff(price, then, actions) - earned
-        gaps.append(_largest(gain / np.maximum(scale, np.finfo(float).tiny)))
+        gaps.append(_largest(gain / np.where(scale > 0, scale, 1.0)))
     return max(gaps)
 
 

@@ -15,7 +15,7 @@ from defenses._checks import check_count
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.moments import moments
 from fedalign.core.threat import Family, Space
-from fedalign.core.vectors import blank
+from fedalign.core.vectors import blank, combine
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,18 @@ class ARC(Defense):
         require(self, n, f)
         factors = _factors(updates, clipped=2 * f * (n - f) // n)
         inside = replace(context.inner("rule"), byzantine_count=f)
+        fixed = self.rule.test == "always" and self.rule.linear  # clipping its coefficients will do
         clipped = updates
-        if f:
+        if f and not fixed:
             scale = factors.to(updates.dtype)[:, None]
             clipped = torch.mul(updates, scale, out=blank(n, like=updates))
         result = self.rule(clipped, inside)
-        coefficients = result.coefficients
-        return replace(
-            result,
-            memory={"rule": result.memory} if result.memory else {},
-            coefficients=None if coefficients is None else coefficients.to(factors) * factors,
-        )
+        memory = {"rule": result.memory} if result.memory else {}
+        if result.coefficients is None:
+            return replace(result, memory=memory)
+        coefficients = result.coefficients.to(factors) * factors
+        vector = combine(coefficients, updates) if f and fixed else result.vector
+        return replace(result, vector=vector, memory=memory, coefficients=coefficients)
 
 
 def _factors(updates: Tensor, clipped: int) -> Tensor:

@@ -42,11 +42,12 @@ def mta(config: Config, folder: Path, environment: Config) -> None:
     scorer, history = trainer(seeds.at("mta_training", tasks=size[0], servers=size[1]))
     training_s = perf_counter() - begin
     methods = _methods(scorer, config["samples"])
-    rows = _met(config, seeds, size, config["instances"], methods, training_s)
+    rows, shares = _met(config, seeds, size, config["instances"], methods, training_s)
+    rows += shares
     few = {name: methods[name] for name in _SHOWN_ABROAD}
     for other in map(tuple, config["transfer"] or ()):
         if other != size:
-            met = _met(config, seeds, other, config["transfer_instances"], few, training_s)
+            met, _ = _met(config, seeds, other, config["transfer_instances"], few, training_s)
             where = {"table": "other sizes", "trained on": _named(size)}
             rows += [where | row for row in met]
     write_rows([*rows, _learning(history, size)], config, folder, environment)
@@ -78,11 +79,13 @@ def _met(
     count: int,
     methods: Mapping[str, Decide],
     training_s: float,
-) -> Rows:
-    """Rows of `count` instances that training never saw: another address of the same seed."""
+) -> tuple[Rows, Rows]:
+    """Rows of `count` instances that training never saw: another address of the same seed. What is
+    earned, and what servers get of it."""
     m, n = size
     milp = MTAOptimum(config["milp_time_limit_s"])
     rows: Rows = []
+    shares: Rows = []
     for k in range(count):
         instance = MTAGenerator(m, n)(seeds.at("mta_instance", tasks=m, servers=n, k=k))
         where = {"tasks x servers": _named(size), "instance": f"{config['seed']}/{k}"}
@@ -92,7 +95,11 @@ def _met(
         spent = perf_counter() - begin
         bound = milp.bound(instance)
         rows.append(where | _row("MILP", best, [best.assignment], spent) | {"gap": best.gap})
-        rows.append(where | {"method": "LP bound", "of MILP": bound / best.assignment.value})
+        shares.append(
+            {"table": "servers"} | where | {"method": "MILP"} | _shared([best.assignment])
+        )
+        over = _ratio(bound, best.assignment.value)
+        rows.append(where | {"method": "LP bound", "of MILP": over})
         for name, decide in methods.items():
             rng = seeds.at("mta_decision", method=name, tasks=m, servers=n, k=k)
             tries = RANDOM_DRAWS if name == "random" else 1
@@ -101,24 +108,38 @@ def _met(
             spent = (perf_counter() - begin) / tries
             learned = {"training s": training_s} if name.startswith("policy") else {}
             rows.append(where | _row(name, best, found, spent) | learned)
-    return rows
+            shares.append({"table": "servers"} | where | {"method": name} | _shared(found))
+    return rows, shares
 
 
 def _row(method: str, best: Solved, found: Sequence[Assignment], seconds: float) -> dict[str, Any]:
-    def mean(read: Callable[[Assignment], float]) -> float:
-        return float(np.mean([read(a) for a in found]))
-
+    value = _mean(found, lambda a: a.value)
     return {
         "method": method,
-        "of MILP": mean(lambda a: a.value) / best.assignment.value,
-        "of bound": mean(lambda a: a.value) / best.bound,
-        "served": mean(lambda a: a.served),
-        "late": int(sum(a.late for a in found)),
-        "overfull": int(sum(a.overfull for a in found)),
-        "utilisation": mean(lambda a: a.utilisation),
-        "Jain": mean(lambda a: a.jain),
+        "of MILP": _ratio(value, best.assignment.value),
+        "of bound": _ratio(value, best.bound),
+        "late": sum(a.late for a in found),
+        "overfull": sum(a.overfull for a in found),
         "ms per task": 1e3 * seconds / found[0].instance.tasks,
     }
+
+
+def _shared(found: Sequence[Assignment]) -> dict[str, float]:
+    """What servers get of it: Jain's index is of their revenue."""
+    return {
+        "served": _mean(found, lambda a: a.served),
+        "utilisation": _mean(found, lambda a: a.utilisation),
+        "Jain": _mean(found, lambda a: a.jain),
+    }
+
+
+def _mean(found: Sequence[Assignment], read: Callable[[Assignment], float]) -> float:
+    return float(np.mean([read(a) for a in found]))
+
+
+def _ratio(value: float, whole: float) -> float:
+    """NaN where a search found nothing in its time, or there is nothing to find."""
+    return value / whole if whole > 0 else float("nan")
 
 
 def _learning(history: Sequence[float], size: tuple[int, int]) -> dict[str, Any]:

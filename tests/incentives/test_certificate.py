@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 
 from incentives.certificate import Certificate, certify_followers, certify_leader
 from incentives.cross_check import parametrised, solve_followers
+from incentives.game import solve
+from incentives.models.model_owner import ModelOwner
+from incentives.models.priced_effort import PricedEffort
 from incentives.players import Pieces, excess
 from incentives.search import Tried, grid, maximise
 from incentives.social_optimum import social_optimum
@@ -153,3 +156,10 @@ def test_no_equilibrium_is_better_than_the_planner(market):
         assert technology.welfare(actions, GAINS, SCALES) == pytest.approx(total, rel=1e-12)
         assert total <= best + 1e-6
     assert market.feasible(social_optimum(technology, GAINS, SCALES)).max() <= 1e-12
+
+
+def test_a_market_in_which_nobody_earns_is_certified_and_not_a_crash():
+    """Gains 0: the price is 0, everybody stays away, every payoff is 0."""
+    followers = PricedEffort((1, 1), (1, 1), (10, 10), (10, 10), (3, 3))
+    answer = solve(ModelOwner(followers, (0, 0), (1, 1)), followers)
+    assert answer.status == "CERTIFIED" and not np.any(answer.actions)

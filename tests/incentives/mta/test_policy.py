@@ -13,6 +13,7 @@ from incentives.mta.features import WIDTH, Problems
 from incentives.mta.generator import MTAGenerator
 from incentives.mta.heuristics.greedy import Greedy
 from incentives.mta.heuristics.local_search import LocalSearch
+from incentives.mta.heuristics.price_density import PriceDensity
 from incentives.mta.instance import MTAInstance
 from incentives.mta.optimum import MTAOptimum
 from incentives.mta.playout import Playout
@@ -145,20 +146,22 @@ def test_a_server_without_capacity_is_never_chosen(scorer):
 
 
 @pytest.mark.slow
-def test_a_minute_of_training_beats_the_heuristics_and_the_table_on_unseen_instances():
-    """The study's claim in small: 120 updates at 30 x 6, then 20 instances never seen."""
-    trained, history = Reinforce(MTAGenerator(30, 6), updates=150)(Seeds(0).at("train"))
-    assert np.mean(history[-20:]) > np.mean(history[:20]) + 0.02
+def test_a_short_training_beats_heuristics_and_table_on_unseen_instances():
+    """The study's claim with a quarter of its training: 20 instances never seen, against the
+    linear bound. Measured .973, one try .964; local search .966, greedy by price .948."""
+    trainer = Reinforce(MTAGenerator(50, 10), updates=200, instances=8)
+    trained, history = trainer(Seeds(0).at("train"))
+    assert np.mean(history[-20:]) > np.mean(history[:20]) + 0.015
     policy, ratios = MTAPolicy(trained), []
     for k in range(20):
-        instance, rng = MTAGenerator(30, 6)(Seeds(1).at("unseen", k=k)), Seeds(1).at("p", k=k)
-        values = [
-            policy(instance, rng).value, LocalSearch()(instance).value,
-            Greedy("price")(instance).value, TabularQ(episodes=200)(instance, rng).value,
+        instance, rng = MTAGenerator(50, 10)(Seeds(1).at("unseen", k=k)), Seeds(1).at("p", k=k)
+        found = [
+            policy(instance, rng), LocalSearch()(instance), Greedy("price")(instance),
+            PriceDensity()(instance), TabularQ(episodes=100)(instance, rng),
         ]  # fmt: skip
-        ratios.append(np.array(values) / MTAOptimum(5.0)(instance).assignment.value)
-    learned, search, greedy, table = np.mean(ratios, axis=0)
-    assert learned > max(search, greedy, table) and learned > 0.97
+        ratios.append(np.array([f.value for f in found]) / MTAOptimum().bound(instance))
+    learned, *others = np.mean(ratios, axis=0)
+    assert learned > max(others) and learned > 0.965
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,9 @@ def _tagged(value: Any) -> Any:
         return (b"d", *((k, _tagged(v)) for k, v in pairs))
     if isinstance(value, list | tuple):
         return (b"t", *map(_tagged, value))
-    raise DataError(f"Plain data holds no {type(value).__name__}: use integers, bytes, text, tuples.")
+    raise DataError(
+        f"Plain data holds no {type(value).__name__}: use integers, bytes, text, tuples."
+    )
 
 
 def _untagged(item: Item) -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments import catalogue
 from experiments.run_folder import write
 
-GROUPS = ("attack", "defense", "algorithm", "data", "partition", "model", "runtime", "scenario")
+GROUPS = ("attack", "defense", "incentive", "algorithm", "data", "partition", "model", "runtime", "scenario")
 
 
 TABLE = Path("outputs/faker/tables/main.md")

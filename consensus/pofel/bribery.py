@@ -84,9 +84,7 @@ def anchored_loss(b: float, p: float = 0.6, cap: float = 0.9, alpha: float = 1.0
     return anchored_compliance(p, cap, alpha) - anchored_deviation(b, p)
 
 
-def outscored_below(
-    p: float = 0.6, predicted: float = 0.9, alpha: float = 1.0
-) -> float:
+def outscored_below(p: float = 0.6, predicted: float = 0.9, alpha: float = 1.0) -> float:
     """Anchored, the coalition knowing the shares: honest servers that count as predicting
     `predicted` (their own word, or the cap) outscore it for every share below this."""
 

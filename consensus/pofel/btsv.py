@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
-from consensus.pofel.exact_logs import exact, MICRO, ln, micro
+from consensus.pofel.exact_logs import MICRO, exact, ln, micro
 from fedalign.core.errors import ConfigError
 
 Variant = Literal["prelec", "loo", "collapsed", "anchored", "rbts", "audited"]
@@ -141,16 +141,13 @@ def _logs(predictions: Sequence[Sequence[int]]) -> list[list[Decimal]]:
 Parts = list[tuple[Decimal, Decimal]]  # (info, pred) of every vote
 
 
-def _prelec(
-    votes: Sequence[int], predictions: Sequence[Sequence[int]], alpha: Decimal
-) -> Parts:
+def _prelec(votes: Sequence[int], predictions: Sequence[Sequence[int]], alpha: Decimal) -> Parts:
     n, logs = len(votes), _logs(predictions)
     counts = {c: votes.count(c) for c in set(votes)}
     usual = {c: sum(row[c] for row in logs) / n for c in counts}  # ln of the geometric mean
     info = {c: ln(counts[c], n) - usual[c] for c in counts}
     fit = [
-        sum(Decimal(k) / n * (row[c] - ln(k, n)) for c, k in sorted(counts.items()))
-        for row in logs
+        sum(Decimal(k) / n * (row[c] - ln(k, n)) for c, k in sorted(counts.items())) for row in logs
     ]
     return [(info[v], alpha * f) for v, f in zip(votes, fit, strict=True)]
 
@@ -267,9 +264,7 @@ def _quadratic(y: Decimal, happened: bool) -> Decimal:
     return 2 * y - y * y if happened else 1 - y * y
 
 
-def _shares_ppm(
-    votes: Sequence[int], weights: Sequence[int], candidates: int
-) -> tuple[int, ...]:
+def _shares_ppm(votes: Sequence[int], weights: Sequence[int], candidates: int) -> tuple[int, ...]:
     total = sum(weights)
     found = [0] * candidates
     for vote, weight in zip(votes, weights, strict=True):

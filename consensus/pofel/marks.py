@@ -85,9 +85,7 @@ def abort(state: State, settings: Settings, reason: str) -> Moved:
     shown = tuple(
         (node, state.reveals[node][0]) for node in state.committers if node in state.reveals
     )
-    after = replace(
-        state.next_round(), earlier=(*state.earlier, *shown), aborts=state.aborts + 1
-    )
+    after = replace(state.next_round(), earlier=(*state.earlier, *shown), aborts=state.aborts + 1)
     return after, [Abort(state.round, reason), *opening(after, settings)]
 
 

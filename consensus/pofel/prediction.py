@@ -22,11 +22,12 @@ WHOLE = 1_000_000
 
 @dataclass(frozen=True)
 class PredictionRule:
-    """kind: "dirichlet" or "most_on_choice". temperature_ppb: softmax over similarities, > 0.
+    """kind: "most_on_choice", the best reply where evaluation is public and votes agree; or
+    "dirichlet", for private evaluation. temperature_ppb: softmax over similarities, > 0.
     own_ppm: kappa, mass of the own vote in candidates, >= 0. most_ppm: for "most_on_choice".
     floor_ppm: the least any server gets, so that no logarithm is infinite; > 0."""
 
-    kind: Literal["dirichlet", "most_on_choice"] = "dirichlet"
+    kind: Literal["dirichlet", "most_on_choice"] = "most_on_choice"
     temperature_ppb: int = 50_000_000
     own_ppm: int = 2_000_000
     most_ppm: int = 900_000

@@ -87,9 +87,7 @@ def tally(
     return Ranking(tuple(sorted(candidates, key=place)), tuple(totals.items()), winner)
 
 
-def _cooled(
-    candidates: Sequence[bytes], fairness: Fairness, recent: Sequence[bytes]
-) -> set[bytes]:
+def _cooled(candidates: Sequence[bytes], fairness: Fairness, recent: Sequence[bytes]) -> set[bytes]:
     if fairness.kind != "cooldown":
         return set()
     cooled = set(recent[-fairness.cooldown :]) & set(candidates)

@@ -121,6 +121,8 @@ class Evaluator:
             return [row[chosen] for row in rows], merged[chosen]
         if self.metric == "cosine_weights":
             if model is None:
-                raise ConfigError("The metric 'cosine_weights' needs the model the round began with.")
+                raise ConfigError(
+                    "The metric 'cosine_weights' needs the model the round began with."
+                )
             return [row + model for row in rows], merged + model
         return rows, merged

@@ -40,7 +40,7 @@ class ConfChange(NamedTuple):
     context: bytes = b""
 
     def encode(self) -> bytes:
-        """Canonical bytes of a CONFIG entry."""
+        """Canonical bytes, in which a proposal travels to the leader."""
         body = b"".join(struct.pack("<Bq", op, server) for op, server in self.changes)
         return struct.pack("<BI", self.transition, len(self.changes)) + body + self.context
 
@@ -56,6 +56,25 @@ class ConfChange(NamedTuple):
             return cls(changes, Transition(transition), data[5 + 9 * count :])
         except (struct.error, ValueError) as error:
             raise ConfigError(f"{len(data)} bytes do not hold a configuration change.") from error
+
+
+def encode_conf(conf: ConfState) -> bytes:
+    """Canonical bytes of a configuration, which is what a CONFIG entry holds.
+
+    Whole configurations, not changes: a newcomer can take them in without knowing what was before.
+    """
+    groups = b"".join(struct.pack(f"<I{len(g)}q", len(g), *g) for g in conf[:4])
+    return struct.pack("<B", conf.auto_leave) + groups
+
+
+def decode_conf(data: bytes) -> ConfState:
+    """Inverse of `encode_conf`."""
+    position, groups = 1, []
+    for _ in range(4):
+        (count,) = struct.unpack_from("<I", data, position)
+        groups.append(struct.unpack_from(f"<{count}q", data, position + 4))
+        position += 4 + 8 * count
+    return ConfState(*groups, bool(data[0]))
 
 
 def next_conf(conf: ConfState, change: ConfChange) -> ConfState:

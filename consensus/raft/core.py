@@ -217,9 +217,10 @@ class Raft(State):
             reason = leading.refusal(self, items)
             if reason:
                 return Proposed("dropped", reason, self.id)
-            leading.append(self, items)
             if items[0][0] is EntryKind.CONFIG:
-                self.pending_conf_index = self.log.last
+                membership.append(self, items[0][1])
+            else:
+                leading.append(self, items)
             leading.broadcast(self)
             return Proposed("accepted", "", self.id, self.term, self.log.last)
         if self.leader == NONE:

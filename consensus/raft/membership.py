@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consensus.raft import leading, transfer
-from consensus.raft.confchange import ConfChange, next_conf
+from consensus.raft.confchange import ConfChange, decode_conf, encode_conf, next_conf
 from consensus.raft.messages import NONE, ConfState, Entry, EntryKind, Role
 from consensus.raft.state import State
 from fedalign.core.errors import ConfigError
@@ -27,15 +27,25 @@ def refusal(raft: State, items: Sequence[tuple[EntryKind, bytes]]) -> str:
     if len(changes) > 1 or len(items) > 1:
         return "a configuration change is proposed by itself"
     try:
-        next_conf(raft.tracker.conf, ConfChange.decode(changes[0]))
+        _target(raft, changes[0])
     except ConfigError as error:
         return str(error)
     return ""
 
 
+def append(raft: State, change: bytes) -> None:
+    """Add the configuration that `change` leads to to one's own log."""
+    leading.append(raft, [(EntryKind.CONFIG, encode_conf(_target(raft, change)))])
+    raft.pending_conf_index = raft.log.last
+
+
+def _target(raft: State, change: bytes) -> ConfState:
+    return next_conf(raft.tracker.conf, ConfChange.decode(change))
+
+
 def on_applied(raft: State, entry: Entry) -> None:
     """A configuration entry was applied: switch, on every server at the same index."""
-    switch(raft, next_conf(raft.tracker.conf, ConfChange.decode(entry.data)))
+    switch(raft, decode_conf(entry.data))
 
 
 def switch(raft: State, conf: ConfState) -> None:
@@ -64,6 +74,5 @@ def maybe_leave(raft: State) -> None:
         and raft.log.applied >= raft.pending_conf_index
         and raft.transferee == NONE
     ):
-        leading.append(raft, [(EntryKind.CONFIG, ConfChange().encode())])
-        raft.pending_conf_index = raft.log.last
+        append(raft, ConfChange().encode())
         leading.broadcast(raft)

@@ -53,6 +53,7 @@ RULES: Mapping[str, tuple[Defense, Goal]] = {
     "nnm+fedavg": (NNM(FedAvg()), Goal(byzfl=15)),
     "arc+fedavg": (ARC(FedAvg()), Goal()),
 }
+RIVALS = ("Flower", "ByzFL")
 MANY_CLIENTS, MANY_TIMES = 100, 3.0  # from 100 clients on: 3 times the faster rival
 NEAR_FLOOR = 2.0  # a rival this near the memory-read floor need only be matched
 MATCHED = 0.95  # "not slower" within the noise of a shared machine
@@ -93,10 +94,10 @@ def measure(
     twice. A rival that would need more than `seconds_per_call` or `bytes_per_call` runs at the
     largest d / 10^k that fits, in column `<rival>_d`. byzantine_share: f = share · n, at most
     what Bulyan stands where Bulyan is measured.
-    Columns: rule n d f floor_ns ours_ns flower_ns byzfl_ns (the faster backend) flower_ratio
-    byzfl_ratio flower_d byzfl_d extra_mb (peak memory above the matrix) goal met repetitions.
+    Columns: see `_row`; "table" names the size.
     """
-    matrix = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
+    drawn = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
+    matrix = torch.from_numpy(drawn).clone().numpy()  # in memory as torch aligns it, as in a round
     rows = []
     with _one_thread():
         for name in rules:
@@ -110,6 +111,10 @@ def measure(
 def _row(
     name: str, f: int, matrix: np.ndarray, repetitions: int, limits: tuple[float, float]
 ) -> dict[str, Any]:
+    """Columns: rule; n; d; ns per client-parameter of ours, of reading the matrix once, and of
+    each rival (of ByzFL's backends the faster) with its ratio to ours; goal and met, see `_judged`;
+    extra MB, our peak memory above the matrix; a note with f and the d of a rival that ran smaller.
+    """
     rule, goal = RULES[name]
     context = Context(byzantine_count=f)
 
@@ -121,9 +126,9 @@ def _row(
         "floor": _Racer(lambda x: torch.from_numpy(x).sum(), matrix, repetitions),
     }
     rival_calls = {
-        "flower": rivals.flower(name, f),
-        "byzfl/numpy": rivals.byzfl(name, f, "numpy"),
-        "byzfl/torch": rivals.byzfl(name, f, "torch"),
+        "Flower": rivals.flower(name, f),
+        "ByzFL/numpy": rivals.byzfl(name, f, "numpy"),
+        "ByzFL/torch": rivals.byzfl(name, f, "torch"),
     }
     for rival, call in rival_calls.items():
         if call is not None:
@@ -132,16 +137,20 @@ def _row(
     for _ in range(repetitions):
         for racer in racers.values():
             racer.run()
-    row = {"rule": name, "n": len(matrix), "d": matrix.shape[1], "f": f}
-    row |= {"floor_ns": racers["floor"].ns, "ours_ns": racers["ours"].ns}
-    for rival in ("flower", "byzfl"):
+    row = {"table": f"{len(matrix)} clients, {matrix.shape[1]} parameters", "rule": name}
+    row |= {"n": len(matrix), "d": matrix.shape[1]}
+    row |= {"ours ns": racers["ours"].ns, "floor ns": racers["floor"].ns}
+    notes = []
+    for rival in RIVALS:
         entered = [racer for key, racer in racers.items() if key.split("/")[0] == rival]
         best = min(entered, key=lambda racer: racer.ns, default=None)
-        row[f"{rival}_ns"] = best and best.ns
-        row[f"{rival}_ratio"] = best and best.ns / row["ours_ns"]
-        row[f"{rival}_d"] = best and best.matrix.shape[1]
-    row["extra_mb"] = _extra_megabytes(lambda: ours(matrix))
-    return row | _judged(row, goal) | {"repetitions": repetitions}
+        row[f"{rival} ns"] = best and best.ns
+        row[f"{rival} ratio"] = best and best.ns / row["ours ns"]
+        if best and best.matrix.shape[1] < row["d"]:
+            notes.append(f"{rival} at d={best.matrix.shape[1]}")
+    row |= _judged(row, goal)
+    row["extra MB"] = _extra_megabytes(lambda: ours(matrix))
+    return row | {"note": ", ".join([f"f={f}", *notes])}
 
 
 def _entered(
@@ -171,13 +180,13 @@ def _timed(call: Callable, matrix: np.ndarray) -> float:
 
 def _judged(row: dict[str, Any], goal: Goal) -> dict[str, Any]:
     """What was asked at this size, and whether it was met; nothing asked: met is None."""
-    ratios = {r: row[f"{r}_ratio"] for r in ("flower", "byzfl") if row[f"{r}_ratio"] is not None}
+    ratios = {r: row[f"{r} ratio"] for r in RIVALS if row[f"{r} ratio"] is not None}
     if row["n"] >= MANY_CLIENTS and ratios:
         rival = min(ratios, key=ratios.__getitem__)
-        near = row[f"{rival}_ns"] <= NEAR_FLOOR * row["floor_ns"]
+        near = row[f"{rival} ns"] <= NEAR_FLOOR * row["floor ns"]
         asked = {rival: MATCHED if near else MANY_TIMES}
     elif row["n"] == 20 and row["d"] == 1_000_000:
-        asked = {r: g for r in ratios if (g := getattr(goal, r)) is not None}
+        asked = {r: g for r in ratios if (g := getattr(goal, r.lower())) is not None}
     else:
         asked = {}
     text = ", ".join(f"{r} x{g:g}" for r, g in asked.items())

@@ -69,7 +69,7 @@ def _compiled(rows: list[Tensor], origin: Tensor | None) -> Tensor:
     n, columns = sum(len(block) for block in rows), rows[0].shape[1]
     total = torch.zeros(n + -n % 4, n + -n % 4, dtype=torch.float64)
     whole = len(rows) == 1 and rows[0].is_contiguous()
-    for span in chunks(columns, columns if whole else _COLUMNS):
+    for span in chunks(columns, max(columns, 1) if whole else _COLUMNS):
         part = rows[0] if whole else torch.cat([block[:, span] for block in rows])
         about = None if origin is None else origin[span].float().contiguous().detach().numpy()
         compiled.products(part.detach().numpy(), about, total.numpy())

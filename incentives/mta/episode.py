@@ -7,13 +7,13 @@ the Q table and a test play the very same game.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from fedalign.core.errors import ConfigError
 from incentives.mta.assignment import Assignment
-from incentives.mta.heuristics._fill import by_price
 from incentives.mta.instance import REJECTED, MTAInstance
 
 
@@ -37,10 +37,6 @@ class Episode:
     def __post_init__(self):
         if self.order not in ("given", "price"):
             raise ConfigError(f"An MTA episode takes order=given or price, got '{self.order}'.")
-        tasks = np.arange(self.instance.tasks)
-        object.__setattr__(
-            self, "_tasks", by_price(self.instance) if self.order == "price" else tasks
-        )
 
     def start(self) -> Turn:
         return Turn(0, self.instance.capacity.copy(), np.full(self.instance.tasks, REJECTED))
@@ -85,3 +81,8 @@ class Episode:
 
     def assignment(self, turn: Turn) -> Assignment:
         return Assignment(self.instance, turn.server)
+
+    @cached_property
+    def _tasks(self) -> np.ndarray:  # (m,) in the order of play
+        given = np.arange(self.instance.tasks)
+        return self.instance.by_price if self.order == "price" else given

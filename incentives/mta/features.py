@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
-from incentives.mta.heuristics._fill import by_price
 from incentives.mta.instance import MTAInstance
 
 RELATIVE_VALUE = 1  # the feature that is the value over the task's largest: a greedy policy's score
@@ -50,7 +49,7 @@ class Problems:
             raise ConfigError(
                 f"The policy plays instances of one size side by side, got {sorted(sizes)}."
             )
-        order = np.stack([by_price(i) for i in instances])
+        order = np.stack([i.by_price for i in instances])
 
         def sorted_(read) -> Tensor:
             rows = [read(i)[o] for i, o in zip(instances, order, strict=True)]

@@ -117,6 +117,11 @@ class MTAInstance:
         paid[own] = np.where(lost, -self.power[self.owner] * self._transmission, paid[own])
         return paid
 
+    @cached_property
+    def by_price(self) -> np.ndarray:
+        """Tasks (m,) by falling price, ties in the order given."""
+        return np.argsort(-self.price, kind="stable")
+
     @property
     def _transmission(self) -> np.ndarray:  # (m,) seconds from the owner to anybody
         return self.data / self.rate[self.owner]

@@ -53,6 +53,11 @@ def test_every_module_of_a_family_has_an_idea_a_paper_and_a_config(group):
         assert module in targets or (package != f"{group}s" and covered), f"{module} has no config"
 
 
+def test_every_incentive_says_whom_it_follows():
+    for entry in catalogue.entries("incentive"):
+        assert entry.idea and entry.paper, f"{entry.target} lacks its idea or its Paper: line"
+
+
 @pytest.mark.parametrize("name", catalogue.names("scenario"))
 def test_every_scenario_and_preset_composes(name):
     plain = compose.study([f"scenario={name}"])
@@ -63,7 +68,7 @@ def test_every_scenario_and_preset_composes(name):
         assert study.name == f"{name}-{preset}" and study.cells
 
 
-@pytest.mark.parametrize("group", ("attack", "defense"))
+@pytest.mark.parametrize("group", ("attack", "defense", "incentive", "scenario"))
 def test_the_readme_lists_what_there_is(group):
     text = (ROOT / "README.md").read_text()
     assert catalogue.markdown(group) in text, "run: python -m experiments.readme"

@@ -22,8 +22,3 @@ def fill(instance: MTAInstance, order: Iterable[int], choose: Choose) -> Assignm
             server[task] = choose(task, feasible)
             remaining[server[task]] -= instance.work[task, server[task]]
     return Assignment(instance, server)
-
-
-def by_price(instance: MTAInstance) -> np.ndarray:
-    """Tasks by falling price, ties in the order given."""
-    return np.argsort(-instance.price, kind="stable")

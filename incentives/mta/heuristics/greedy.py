@@ -10,7 +10,7 @@ from typing import Literal
 
 from fedalign.core.errors import ConfigError
 from incentives.mta.assignment import Assignment
-from incentives.mta.heuristics._fill import by_price, fill
+from incentives.mta.heuristics._fill import fill
 from incentives.mta.instance import MTAInstance
 
 
@@ -25,5 +25,5 @@ class Greedy:
             raise ConfigError(f"Greedy takes order=given or price, got '{self.order}'.")
 
     def __call__(self, instance: MTAInstance) -> Assignment:
-        order = range(instance.tasks) if self.order == "given" else by_price(instance)
+        order = range(instance.tasks) if self.order == "given" else instance.by_price
         return fill(instance, order, lambda j, fit: fit[instance.value[j, fit].argmax()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from incentives.mta.assignment import Assignment
-from incentives.mta.heuristics._fill import by_price, fill
+from incentives.mta.heuristics._fill import fill
 from incentives.mta.instance import MTAInstance
 
 
@@ -18,4 +18,4 @@ class PriceDensity:
 
     def __call__(self, instance: MTAInstance) -> Assignment:
         density = instance.value / instance.work
-        return fill(instance, by_price(instance), lambda j, fit: fit[density[j, fit].argmax()])
+        return fill(instance, instance.by_price, lambda j, fit: fit[density[j, fit].argmax()])

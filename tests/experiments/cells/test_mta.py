@@ -39,12 +39,20 @@ def test_every_method_meets_every_instance(rows):
 
 
 def test_ratios_lie_where_they_must(rows):
-    for row in (row for row in rows if "figure" not in row):
+    for row in (row for row in rows if "of MILP" in row):
         if row["method"] == "LP bound":
             assert row["of MILP"] >= 1 - 1e-9
             continue
         assert 0 <= row["of bound"] <= 1 + 1e-9
         assert row["late"] == row["overfull"] == 0
+
+
+def test_servers_shares_are_shares(rows):
+    shares = [row for row in rows if row.get("table") == "servers"]
+    assert len(shares) == 2 * 10  # every method but the bound, on two instances
+    for row in shares:
+        assert 0 <= row["served"] <= 10
+        assert 0 <= row["utilisation"] <= 1 and 1 / 3 - 1e-9 <= row["Jain"] <= 1 + 1e-9
 
 
 def test_other_sizes_leave_out_the_one_trained_on(rows):

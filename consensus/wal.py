@@ -144,9 +144,10 @@ class WriteAheadLog:
             return
         batch = b""
         if self._synced > self._marked:
-            batch, self._marked = records.record(
-                Type.MARK, struct.pack("<Q", self._synced)
-            ), self._synced
+            batch, self._marked = (
+                records.record(Type.MARK, struct.pack("<Q", self._synced)),
+                self._synced,
+            )
         if hard_state is not None:
             batch += records.hard_state(hard_state)
         if entries:
@@ -171,9 +172,7 @@ class WriteAheadLog:
         before, self._sequence = self._end, self._sequence + 1
         self._name, self._end, self._marked = f"wal-s{self._sequence:015d}", 0, 0
         self.disk.create(self._name, self.segment_bytes if self.reserve else 0)
-        self._append(
-            records.record(Type.SEGMENT, struct.pack("<QQ", self._sequence, before))
-        )
+        self._append(records.record(Type.SEGMENT, struct.pack("<QQ", self._sequence, before)))
         self.sync()
         self.disk.sync_names()
 

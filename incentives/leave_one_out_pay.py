@@ -1,6 +1,6 @@
 """LeaveOneOutPay: pay for what the model would lose without a client's update.
 
-Paper: following Section 5 of our specification; the principle of Cook, "Detection of Influential
+Paper: the principle of Cook, "Detection of Influential
 Observation in Linear Regression", Technometrics 1977.
 """
 

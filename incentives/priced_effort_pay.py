@@ -1,7 +1,7 @@
 """PricedEffortPay: the model owner prices effort, clients answer with as much as suits them.
 
 Paper: following arXiv 2202.10938 (two-stage Stackelberg incentive for blockchain-based federated
-learning; Sections 2.1 and 6 of our specification), without the mining part.
+learning), without the mining part.
 """
 
 from __future__ import annotations

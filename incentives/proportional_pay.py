@@ -1,6 +1,6 @@
 """ProportionalPay: pay in proportion to data, to work asked, or to what the rule thinks of a row.
 
-Paper: none; the usual baseline (Section 5 of our specification).
+Paper: none; the usual baseline.
 """
 
 from __future__ import annotations

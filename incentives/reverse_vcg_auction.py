@@ -1,7 +1,7 @@
 """ReverseVcgAuction: the cheapest clients train, each paid what the cheapest loser asked.
 
 Paper: following Vickrey, "Counterspeculation, Auctions, and Competitive Sealed Tenders", Journal
-of Finance 1961 (k units; Section 5 of our specification).
+of Finance 1961 (k units).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """UniformPay: everybody whose update is accepted gets the same.
 
-Paper: none; the usual baseline (Section 5 of our specification).
+Paper: none; the usual baseline.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Workers: what clients can do and what effort costs them, private to each, and what effort does.
 
-Paper: following arXiv 2202.10938 (Sections 2.1 and 6 of our specification): effort x is power in
+Paper: following arXiv 2202.10938: effort x is power in
 GHz, a round of C gigacycles takes C / x seconds; steps in proportion to x are our derivation.
 """
 

@@ -1,4 +1,4 @@
-"""Solver F: flip the signs of the smallest weights until the cosine budget is spent (spec 1.3).
+"""Solver F: flip the signs of the smallest weights until the cosine budget is spent.
 
 With the flipped share phi of the energy: |w'| = |w| bit for bit, cos = 1 - 2 phi,
 |w' - w|^2 = 4 phi E. The most flips at cos >= tau is the longest ascending prefix with

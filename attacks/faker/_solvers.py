@@ -1,4 +1,4 @@
-"""Faker's closed forms on (n_g, e_g): norm, distance, balance, product (spec 1.3 and 1.4).
+"""Faker's closed forms on (n_g, e_g): norm, distance, balance, product.
 
 Each returns alpha over the free groups, (T',) float64. `limit` is a_max, None for none.
 """

@@ -1,4 +1,4 @@
-"""The three sums per group on which every similarity of a scaled model depends (spec 1.2).
+"""The three sums per group on which every similarity of a scaled model depends.
 
 For w' = alpha * w with one scalar per group: |w'|^2 = F + sum e a^2, <w', w> = F + sum e a,
 |w' - w|^2 = sum e (a - 1)^2, where F is the energy of what must not move.

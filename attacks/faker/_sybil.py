@@ -1,4 +1,4 @@
-"""The Sybil family: many rows with one norm, one distance and one cosine (spec 1.7).
+"""The Sybil family: many rows with one norm, one distance and one cosine.
 
 alpha_s = p - V (cos(theta) u + sin(theta) z_s), with z_s e-orthonormal to 1 and u. Mutual inner
 products are p^2 E + V^2 (cos^2 + sin^2 <z_s, z_t>): no two rows look alike.

@@ -1,4 +1,4 @@
-"""The largest distance at which Krum still picks the clones (spec 1.5, white box).
+"""The largest distance at which Krum still picks the clones (white box).
 
 Distances are quadratic in R: |w + R q - b_j|^2 = |w - b_j|^2 + 2 R <q, w - b_j> + R^2 |q|^2. One
 Gram pass gives all coefficients, then each trial costs O(n m); a grid is refined three times.

@@ -89,4 +89,3 @@ class Link:
         _refuse(not 0 <= self.loss <= 1, "loss", self.loss, "in [0, 1]")
         _refuse(not 0 <= self.duplicate <= 1, "duplicate", self.duplicate, "in [0, 1]")
         _refuse(self.bytes_per_s < 0, "bytes_per_s", self.bytes_per_s, "at least 0")
-

@@ -246,9 +246,7 @@ class Cluster:
         host.disk_free_ns = done
         if done > self.network.now_ns or host.writing:
             host.writing += 1
-            self.network.after(
-                done - self.network.now_ns, host.id, (host.incarnation, ready)
-            )
+            self.network.after(done - self.network.now_ns, host.id, (host.incarnation, ready))
         else:
             self._persisted(host, ready)
 
@@ -344,5 +342,3 @@ def fingerprint(message: Message) -> bytes:
 
 def _data(snapshot: Snapshot | None) -> bytes:
     return b"" if snapshot is None else snapshot.data + struct.pack("<Q", snapshot.index)
-
-

@@ -26,6 +26,8 @@ from fedalign.core.errors import ConfigError
 
 _FROM_LEADER = frozenset({Kind.APP, Kind.HEARTBEAT, Kind.SNAP})
 
+_ASKED_AS = {Kind.VOTE_RESP: Role.CANDIDATE, Kind.PREVOTE_RESP: Role.PRECANDIDATE}
+
 
 class Raft(State):
     """An `Orderer`.
@@ -158,9 +160,7 @@ class Raft(State):
         log, soft, hard = self.log, SoftState(self.leader, self.role), self._hard_state()
         entries = log.entries[log.handed - log.offset :]
         snapshot = None if log.snapshot_handed else log.pending_snapshot
-        must_sync = bool(
-            entries or snapshot or hard[:2] != self._told_hard[:2]
-        )
+        must_sync = bool(entries or snapshot or hard[:2] != self._told_hard[:2])
         log.handed = log.last
         log.snapshot_handed = log.snapshot_handed or snapshot is not None
         committed = self._hand_out()
@@ -202,9 +202,9 @@ class Raft(State):
         self._unacked = 0
         if ack.snapshot:
             self.log.snapshot_stable(ack.snapshot)
-        if ack.stable is not None and ack.term == self.term:
-            if self.log.stable_to(*ack.stable) and self.role is Role.LEADER:
-                leading.on_own_disk(self)
+        fresh = ack.stable is not None and ack.term == self.term
+        if fresh and self.log.stable_to(*ack.stable) and self.role is Role.LEADER:
+            leading.on_own_disk(self)
         for response in ack.responses:
             self.step(response)
         if ack.applied > self.log.applied:
@@ -276,9 +276,7 @@ class Raft(State):
                 following.on_heartbeat(self, message)
             else:
                 following.on_snapshot(self, message)
-        elif kind is Kind.VOTE_RESP and self.role is Role.CANDIDATE:
-            election.count(self, message)
-        elif kind is Kind.PREVOTE_RESP and self.role is Role.PRECANDIDATE:
+        elif _ASKED_AS.get(kind) is self.role:
             election.count(self, message)
         elif kind is Kind.TIMEOUT_NOW and self.role is Role.FOLLOWER:
             election.campaign(self, transfer=True)

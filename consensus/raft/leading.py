@@ -64,9 +64,7 @@ def send_append(raft: State, to: int, if_empty: bool = True) -> bool:
     if not entries and not if_empty:
         return False
     raft.messages.append(
-        Message(
-            Kind.APP, to, raft.id, raft.term, log_term, before, log.committed, entries=entries
-        )
+        Message(Kind.APP, to, raft.id, raft.term, log_term, before, log.committed, entries=entries)
     )
     progress.sent(len(entries), size)
     progress.sent_commit = log.committed
@@ -119,8 +117,7 @@ def on_append_answer(raft: State, message: Message) -> None:
         return
     _speed_up(raft, message.index, progress)
     if not maybe_commit(raft) and (
-        was_paused
-        or (raft.config.commit_broadcast and progress.sent_commit < raft.log.committed)
+        was_paused or (raft.config.commit_broadcast and progress.sent_commit < raft.log.committed)
     ):
         send_append(raft, message.sender)
     while send_append(raft, message.sender, if_empty=False):

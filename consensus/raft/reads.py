@@ -60,7 +60,5 @@ def _reply(raft: State, message: Message, index: int) -> None:
     if message.sender in (NONE, raft.id):
         raft.read_states.append(ReadState(index, message.context))
     else:
-        answer = Message(
-            Kind.READ_INDEX_RESP, message.sender, index=index, context=message.context
-        )
+        answer = Message(Kind.READ_INDEX_RESP, message.sender, index=index, context=message.context)
         raft.send(answer)

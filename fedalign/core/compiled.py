@@ -17,7 +17,9 @@ _sums = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 _inlined = njit(nogil=True, inline="always")
 
 PIECE = 1024  # columns whose products are added up in float32 before float64 takes over
-_LONG = 32_768  # columns per block where every row is read once: long reads suit the memory
+# Columns per block where every row is read once: long reads suit the memory, but float64 sums
+# beyond 128 KB would be asked from the system, page by page, in every call.
+_LONG = 12_288
 _WIDENED = 256  # columns per block whose rows are kept in float64, for many lines
 _SORTED = 128  # columns per block of a sorting network
 
@@ -102,19 +104,22 @@ def _tile(a0, a1, a2, a3, b0, b1, b2, b3, total, i, j):
 def combination(coefficients, rows, read, result):
     """result (d,) = sum of coefficients[k] rows[read[k]], added up in float64.
 
-    The number of coefficients is a multiple of 4.
+    The number of coefficients is a multiple of 8.
     """
     columns = rows.shape[1]
     total = np.empty(_LONG)
     for start in range(0, columns, _LONG):
         stop = min(start + _LONG, columns)
         total[:] = 0
-        for k in range(0, len(read), 4):
-            a0, a1, a2, a3 = coefficients[k : k + 4]
+        for k in range(0, len(read), 8):
+            a0, a1, a2, a3, a4, a5, a6, a7 = coefficients[k : k + 8]
             x0, x1 = rows[read[k], start:stop], rows[read[k + 1], start:stop]
             x2, x3 = rows[read[k + 2], start:stop], rows[read[k + 3], start:stop]
+            x4, x5 = rows[read[k + 4], start:stop], rows[read[k + 5], start:stop]
+            x6, x7 = rows[read[k + 6], start:stop], rows[read[k + 7], start:stop]
             for c in range(stop - start):
-                total[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+                first = a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+                total[c] += first + (a4 * x4[c] + a5 * x5[c] + a6 * x6[c] + a7 * x7[c])
         _copy(total[: stop - start], result[start:stop])
 
 

@@ -110,11 +110,11 @@ def combine(coefficients: Tensor, rows: Tensor) -> Tensor:
 
 
 def _combine_compiled(lines: Tensor, rows: Tensor, read: list[int], result: Tensor) -> None:
-    """Loops take four rows (and four lines) at a time: what is missing has coefficient 0."""
+    """Loops take several rows and lines at a time: what is missing has coefficient 0."""
     from fedalign.core import compiled
 
     single = len(lines) == 1
-    wide, tall = -len(read) % 4, 0 if single else -len(lines) % 4
+    wide, tall = (-len(read) % 8, 0) if single else (-len(read) % 4, -len(lines) % 4)
     weights = torch.nn.functional.pad(lines, (0, wide, 0, tall)).numpy()
     places, values = np.array(read + read[-1:] * wide), rows.detach().numpy()
     if single:

@@ -1,7 +1,7 @@
 """ADMM: servers propose a round time each, an average and a price make them agree.
 
 Paper: following arXiv 2206.02243, Algorithms 1 (equal) and 2 (on demand); splitting, start and
-balancing of Section 3.2 of our specification. Scaled consensus form: Boyd et al., "Distributed
+residual balancing. Scaled consensus form: Boyd et al., "Distributed
 Optimization and Statistical Learning via the ADMM", 2011, Sections 3.3, 3.4.1 and 7.1.
 """
 
@@ -110,7 +110,7 @@ def _propose(
     problem: AllocationProblem, target: np.ndarray, rho: float, near: np.ndarray
 ) -> np.ndarray:
     """argmin_T E_i(T) + rho / 2 (T - target_i)^2 on T >= fastest_i: the root of the slope."""
-    # The specification bisects 80 times; Newton's steps inside the bracket find the same root.
+    # 80 bisections would do; Newton's steps inside the bracket find the same root.
     cost = problem.cost
     low = cost.fastest * (1 + MARGIN)
     left = np.maximum(low, target)  # the slope is at most 0 here, or low is the answer

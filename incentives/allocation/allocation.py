@@ -1,6 +1,6 @@
 """Allocation: frequencies for a round time, what they cost and whether they keep every limit.
 
-Paper: following arXiv 2206.02243, Section 3.1 of our specification.
+Paper: following arXiv 2206.02243.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Bisection: the exact round time, where one more second saves as much energy as it costs.
 
-Paper: following arXiv 2206.02243, Section 3.2 of our specification (exact alternative).
+Paper: following arXiv 2206.02243 (exact alternative).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Central check: the whole allocation as one convex programme, solved by somebody else's code.
 
-Paper: following arXiv 2206.02243, Section 3.2 of our specification (central check); CLARABEL.
+Paper: following arXiv 2206.02243 (central check); CLARABEL.
 """
 
 from __future__ import annotations

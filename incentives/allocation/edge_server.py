@@ -1,7 +1,6 @@
 """Edge server: its capacity, the tasks it must serve in time, and its share of a BCFL round.
 
-Paper: following "Resource allocation for MEC and BCFL" (arXiv 2206.02243), Section 3.1 of our
-specification, whose model is derived there.
+Paper: following "Resource allocation for MEC and BCFL" (arXiv 2206.02243); the model is our derivation.
 """
 
 from __future__ import annotations

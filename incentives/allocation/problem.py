@@ -1,6 +1,6 @@
 """Allocation problem: energy of all servers plus omega times the round time they share.
 
-Paper: following arXiv 2206.02243, Section 3.1 of our specification.
+Paper: following arXiv 2206.02243.
 """
 
 from __future__ import annotations

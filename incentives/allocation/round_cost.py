@@ -1,6 +1,6 @@
 """Round cost: the least energy a server needs to finish its part of a round in time.
 
-Paper: following arXiv 2206.02243, Section 3.1 of our specification (value function of one server).
+Paper: following arXiv 2206.02243 (value function of one server).
 """
 
 from __future__ import annotations

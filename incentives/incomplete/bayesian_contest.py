@@ -1,6 +1,6 @@
 """BayesianContest: the exact equilibrium of mining when nobody sees the others' costs.
 
-Paper: following arXiv 2202.10938, incomplete information (Section 2.4 of our specification);
+Paper: following arXiv 2202.10938, incomplete information;
 our derivation: a symmetric Bayesian Nash equilibrium of discrete types over multinomial counts.
 """
 

@@ -1,6 +1,6 @@
 """Belief: a distribution of the market's strength, and the best price against it.
 
-Paper: following arXiv 2202.10938, incomplete information (Section 2.4 of our specification);
+Paper: following arXiv 2202.10938, incomplete information;
 our derivation. Strength: total contribution = strength x price (M1), or x prize (M2).
 """
 

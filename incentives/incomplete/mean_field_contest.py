@@ -1,6 +1,6 @@
 """MeanFieldContest: mining when nobody sees the others' costs, against their average.
 
-Paper: following arXiv 2202.10938, incomplete information (Section 2.4 of our specification);
+Paper: following arXiv 2202.10938, incomplete information;
 our derivation. Good for many clients; below 31 take BayesianContest, which is exact.
 """
 

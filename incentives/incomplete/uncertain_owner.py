@@ -1,6 +1,6 @@
 """UncertainOwner: sets prices knowing only how likely each type of client is.
 
-Paper: following arXiv 2202.10938, incomplete information (Section 2.4 of our specification);
+Paper: following arXiv 2202.10938, incomplete information;
 our derivation. Followers of M1 have a dominant strategy, so that only the leader must guess.
 """
 

@@ -1,7 +1,7 @@
 """PricedEffort: unit prices for training and mining, effort at quadratic cost (model M1).
 
 Paper: following arXiv 2202.10938 (two-stage Stackelberg incentive for blockchain-based federated
-learning; Section 2.1 of our specification); the utility functions are our derivation.
+learning); the utility functions are our derivation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """TimeSaving: a reward for every second a client is faster than the deadline (model M3).
 
-Paper: following arXiv 2202.10938 (Section 2.3 of our specification); our derivation, with the
+Paper: following arXiv 2202.10938; our derivation, with the
 DVFS reading of energy, kappa C x^2 joules for C Gcycles at x GHz.
 """
 

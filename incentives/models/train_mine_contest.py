@@ -1,7 +1,7 @@
 """TrainMineContest: train at a unit price, mine for a share of a block prize (model M2).
 
 Paper: following arXiv 2202.10938 (two-stage Stackelberg incentive for blockchain-based federated
-learning; Section 2.2 of our specification); the utility functions are our derivation.
+learning); the utility functions are our derivation.
 """
 
 from __future__ import annotations

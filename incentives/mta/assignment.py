@@ -1,6 +1,6 @@
 """Assignment: which server each task went to, what it earns and what it violates.
 
-Paper: following arXiv 2208.05120, Section 4.1 of our specification (generalised assignment).
+Paper: following arXiv 2208.05120 (generalised assignment).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MTA environment: the episode as Gymnasium knows it.
 
-Paper: following arXiv 2208.05120, Section 4.2 of our specification.
+Paper: following arXiv 2208.05120.
 """
 
 from __future__ import annotations

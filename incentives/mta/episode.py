@@ -1,6 +1,6 @@
 """MTA episode: one pass over the tasks, a server or a rejection at a time.
 
-Paper: following arXiv 2208.05120, Section 4.2 of our specification; pure, so that the environment,
+Paper: following arXiv 2208.05120; pure, so that the environment,
 the Q table and a test play the very same game.
 """
 

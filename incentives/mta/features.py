@@ -1,6 +1,6 @@
 """MTA features: what the policy sees of a task, a server and everything still to come.
 
-Paper: none; our choice within arXiv 2208.05120's setting, Section 4.2 of our specification. Every
+Paper: none; our choice within arXiv 2208.05120's setting. Every
 feature is a number of one (task, server) pair, so that servers may be permuted and n may vary.
 """
 

@@ -1,6 +1,6 @@
 """MTA generator: random instances with the published settings.
 
-Paper: following arXiv 2208.05120 and its public code, Section 4.1 of our specification.
+Paper: following arXiv 2208.05120 and its public code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MTA instance: tasks with prices and deadlines, servers with capacities, and what a pair is worth.
 
-Paper: following "Multiple task allocation" (arXiv 2208.05120), Section 4.1 of our specification;
+Paper: following "Multiple task allocation" (arXiv 2208.05120);
 the value of a pair is the clean version derived there, `legacy_reward` the public code's.
 """
 

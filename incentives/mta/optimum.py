@@ -1,6 +1,6 @@
 """MTA optimum: the best assignment by branch and bound, and the linear bound above it.
 
-Paper: following arXiv 2208.05120, Section 4.1 of our specification; solved by HiGHS.
+Paper: following arXiv 2208.05120; solved by HiGHS.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MTA playout: many episodes side by side under one scorer.
 
-Paper: none; our choice within arXiv 2208.05120's setting, Section 4.2 of our specification.
+Paper: none; our choice within arXiv 2208.05120's setting.
 """
 
 from __future__ import annotations

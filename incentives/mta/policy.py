@@ -1,6 +1,6 @@
 """MTA policy: the learned scorer decides task after task, and the best of some tries counts.
 
-Paper: none; our choice within arXiv 2208.05120's setting, Section 4.2 of our specification.
+Paper: none; our choice within arXiv 2208.05120's setting.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """REINFORCE for MTA: make likelier what earned more than the other tries at the same instance.
 
 Paper: Williams, "Simple statistical gradient-following algorithms", Machine Learning 1992; the
-mean of the tries as baseline. Deviations from Section 4.2 of our specification, each from
+mean of the tries as baseline. Deviations from the usual settings, each from
 measurement: half its batch, ten times its learning rate under a one-cycle schedule, a tenth of its
 entropy bonus; the scorer starts as the greedy rule.
 """

@@ -1,6 +1,6 @@
 """MTA scorer: one small network scores every server alike, another the rejection.
 
-Paper: none; our choice within arXiv 2208.05120's setting, Section 4.2 of our specification (a
+Paper: none; our choice within arXiv 2208.05120's setting (a
 shared per-server scorer). Equivariant: permuting servers permutes the scores; any n will do.
 """
 

@@ -1,6 +1,6 @@
 """Tabular Q: a table of task by server, learned again for every instance.
 
-Paper: following arXiv 2208.05120, the paper's learner; Section 4.2 of our specification.
+Paper: following arXiv 2208.05120, the paper's learner.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """LeaveOneOut: a client's contribution is what is lost without it.
 
 Paper: Cook, "Detection of Influential Observation in Linear Regression", Technometrics 1977 (the
-principle); following Section 5 of our specification.
+principle).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Shares: a budget divided evenly, or in proportion to contributions.
 
-Paper: none; the usual baselines (Section 5 of our specification).
+Paper: none; the usual baselines.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def test_whatever_decodes_encodes_to_the_same_bytes(data):
     [
         ("", "ends early"),
         ("8100", "small byte"),  # 00 in two bytes
-        ("b800", "not canonical"),  # length 0 in the long form
+        ("b8050102030405", "not canonical"),  # length 5 in the long form
+        ("b800", "damaged length"),
         ("b90001", "damaged length"),  # leading zero in a length
         ("83aabb", "only 2"),
         ("c281", "only"),

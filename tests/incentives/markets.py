@@ -1,4 +1,4 @@
-"""The markets of the specification's oracles, and random ones."""
+"""The markets of worked oracles, and random ones."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The market of the specification's oracles: three followers."""
+"""The market of worked oracles: three followers."""
 
 import numpy as np
 

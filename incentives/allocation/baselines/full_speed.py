@@ -1,6 +1,6 @@
 """Full speed: mobile-edge tasks just in time, everything left goes to the round.
 
-Paper: none; our choice (baselines of Section 3.2 of our specification, arXiv 2206.02243's setting).
+Paper: none; our choice (a baseline in arXiv 2206.02243's setting).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Half and half: what mobile-edge tasks leave is split evenly between training and consensus.
 
-Paper: none; our choice (baselines of Section 3.2 of our specification, arXiv 2206.02243's setting).
+Paper: none; our choice (a baseline in arXiv 2206.02243's setting).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MEC first: the round gets what the deadline needs, mobile-edge tasks run on all the rest.
 
-Paper: none; our choice (baselines of Section 3.2 of our specification, arXiv 2206.02243's setting).
+Paper: none; our choice (a baseline in arXiv 2206.02243's setting).
 """
 
 from __future__ import annotations

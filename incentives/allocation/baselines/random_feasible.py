@@ -1,6 +1,6 @@
 """Random feasible: a random round time, and each server finishes at a random time before it.
 
-Paper: none; our choice (baselines of Section 3.2 of our specification, arXiv 2206.02243's setting).
+Paper: none; our choice (a baseline in arXiv 2206.02243's setting).
 """
 
 from __future__ import annotations

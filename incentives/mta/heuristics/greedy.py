@@ -1,6 +1,6 @@
 """Greedy: every task to the server where it is worth most.
 
-Paper: following arXiv 2208.05120, the greedy baseline, Section 4.2 of our specification.
+Paper: following arXiv 2208.05120, the greedy baseline.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Local search: move one task, or let two tasks change places, while that pays.
 
-Paper: none; our choice (Section 4.2 of our specification asks for a 1-swap search); neighbourhoods
+Paper: none; our choice (a 1-swap search); neighbourhoods
 as usual for the generalised assignment problem.
 """
 

@@ -1,6 +1,6 @@
 """Price density: tasks by falling price, each to the server that pays most per cycle.
 
-Paper: following arXiv 2208.05120, Section 4.2 of our specification.
+Paper: following arXiv 2208.05120.
 """
 
 from __future__ import annotations

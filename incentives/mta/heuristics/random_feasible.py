@@ -1,6 +1,6 @@
 """Random feasible: every task to any server that can still take it.
 
-Paper: following arXiv 2208.05120, the random baseline, Section 4.2 of our specification.
+Paper: following arXiv 2208.05120, the random baseline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The closed forms of spec 1.3 and 1.4: oracle table 4.1, active constraints, no better point."""
+"""The closed forms: oracle table, active constraints, no better point."""
 
 import numpy as np
 import pytest
@@ -198,7 +198,7 @@ def test_frozen_energy_is_taken_off_the_norm_budget():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6))
 def test_fltrust_weight_is_a_ratio_of_sums(seed):
-    """cos(w', g0) |g0| / |w'| = sum e a / sum e a^2 when g0 = w (spec 1.4)."""
+    """cos(w', g0) |g0| / |w'| = sum e a / sum e a^2 when g0 = w."""
     rng, sums = drawn(seed)
     alpha = rng.uniform(-2, 2, 8)
     assume(sums.norm(alpha) > 1e-3)

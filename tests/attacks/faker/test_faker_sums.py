@@ -1,4 +1,4 @@
-"""Every similarity of a scaled vector is a function of three sums per group (spec 1.2)."""
+"""Every similarity of a scaled vector is a function of three sums per group."""
 
 import numpy as np
 import pytest

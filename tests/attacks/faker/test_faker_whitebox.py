@@ -47,7 +47,7 @@ def test_simulation_by_hand():
 @given(st.integers(0, 10**6), st.floats(0.1, 1.2))
 def test_the_sufficient_condition_implies_selection(seed, share):
     """sum_{l<=k} (R + d_l)^2 < min_i (n-m-2 smallest of |b_i-b_j|^2, m copies of max(|b_i-w|-R,0)^2),
-    k = n - 2m - 1 (spec 1.5): then Krum picks the clones at distance R."""
+    k = n - 2m - 1: then Krum picks the clones at distance R."""
     generator = torch.Generator().manual_seed(seed)
     n, m = 14, 3
     benign = torch.randn(n - m, 20, generator=generator, dtype=torch.float64)
@@ -80,7 +80,7 @@ def test_whitebox_rows_are_selected_and_a_little_more_is_not(seed):
 
 
 def test_a_single_attacker_without_clones_is_rarely_selected():
-    """Honest remark of spec 1.5: alone it must be more central than everybody else."""
+    """Alone it must be more central than everybody else."""
     hits = sum(
         chosen(view, Faker(solver="distance")(view).rows) == 0
         for view in (crowd(seed=s, attackers=1, clients=15, spread=1.0) for s in range(30))

@@ -46,9 +46,9 @@ def accuse(state: State, settings: Settings, body: Fraud, check: SignatureCheck)
         return "no_member"
     first = state.height + 1
     last = first + settings.exile - 1
-    if round_ > state.round or round_ <= state.punished.get(node, 0):
-        return "already_punished"
-    if state.exiles.get(node) == (first, last):
+    if round_ > state.round:
+        return "other_round"
+    if round_ <= state.punished.get(node, 0):
         return "already_punished"
     after = replace(
         state.struck(node, "equivocation"),

@@ -333,9 +333,9 @@ def fingerprint(message: Message) -> bytes:
     body = b"".join([entry.data for entry in entries]) if entries else b""
     terms = [entry.term for entry in entries]
     return struct.pack(
-        f"<BqqQQQQ?QI{len(terms)}QI",
+        f"<BqqQQQQQ?QI{len(terms)}QI",
         message.kind, message.to, message.sender, message.term, message.log_term, message.index,
-        message.commit, message.reject, message.reject_hint, len(terms), *terms,
+        message.commit, message.commit_term, message.reject, message.reject_hint, len(terms), *terms,
         crc32(body + message.context + _data(message.snapshot)),
     )  # fmt: skip
 

@@ -240,7 +240,10 @@ class Raft(State):
         ):
             return True  # a term that is only talked about
         leader = message.sender if message.kind in _FROM_LEADER else NONE
+        elapsed = self.election_elapsed
         self.become_follower(message.term, leader)
+        if message.kind is Kind.VOTE:  # its own time-out starts again only if it grants the vote,
+            self.election_elapsed = elapsed  # or a hasty server with an old log would block it
         return True
 
     def _older_term(self, message: Message) -> None:

@@ -41,14 +41,22 @@ def _ask(raft: State, kind: Kind, context: bytes = b"") -> None:
     else:
         raft.become_candidate()
         term, answer = raft.term, Kind.VOTE_RESP
-    index, log_term = raft.log.last, raft.log.last_term
+    log = raft.log
+    request = Message(
+        kind,
+        NONE,
+        term=term,
+        index=log.last,
+        log_term=log.last_term,
+        context=context,
+        commit=log.committed,
+        commit_term=log.term(log.committed),
+    )
     for voter in raft.tracker.voters:
         if voter == raft.id:
             raft.send(Message(answer, voter, term=term))
         else:
-            raft.send(
-                Message(kind, voter, term=term, index=index, log_term=log_term, context=context)
-            )
+            raft.send(request._replace(to=voter))
 
 
 def ignored_in_lease(raft: State, message: Message) -> bool:
@@ -71,7 +79,10 @@ def answer(raft: State, message: Message) -> None:
         or (prevote and message.term > raft.term)
     )
     if not (free and raft.log.up_to_date(message.index, message.log_term)):
-        raft.send(Message(kind, message.sender, term=raft.term, reject=True))
+        log = raft.log
+        refusal = Message(kind, message.sender, term=raft.term, reject=True, commit=log.committed)
+        raft.send(refusal._replace(commit_term=log.term(log.committed)))
+        _learn_commit(raft, message)
         return
     raft.send(Message(kind, message.sender, term=message.term))
     if not prevote:
@@ -81,6 +92,8 @@ def answer(raft: State, message: Message) -> None:
 def count(raft: State, message: Message) -> None:
     """An answer to the running (pre-)election."""
     raft.tracker.record_vote(message.sender, not message.reject)
+    if message.reject:
+        _learn_commit(raft, message)
     result = raft.tracker.election()
     if result is VoteResult.LOST:
         raft.become_follower(raft.term, NONE)
@@ -88,3 +101,18 @@ def count(raft: State, message: Message) -> None:
         _ask(raft, Kind.VOTE)
     elif result is VoteResult.WON:
         leading.begin(raft)
+
+
+def _learn_commit(raft: State, message: Message) -> None:
+    """Whoever refuses a vote, or is refused one, learns what the other knows to be committed.
+
+    Otherwise a server that does not know that it left a joint configuration could need the vote
+    of one that left with a longer log and will never stand for election again.
+    """
+    if message.commit <= raft.log.committed:
+        return
+    if not raft.log.has(message.commit, message.commit_term):
+        return
+    raft.log.commit_to(message.commit)
+    if raft.role is not Role.FOLLOWER and unapplied_conf_change(raft):
+        raft.become_follower(raft.term, NONE)

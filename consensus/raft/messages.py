@@ -108,7 +108,8 @@ class Message(NamedTuple):
     """One message. What each kind fills in is said where it is sent.
 
     index, log_term: the entry before `entries`, the last entry of a candidate, an acknowledged
-    index, or (rejected) the refused index with the term of `reject_hint`.
+    index, or (rejected) the refused index with the term of `reject_hint`. commit_term: the term of
+    entry `commit`, told with votes.
     """
 
     kind: Kind
@@ -123,6 +124,7 @@ class Message(NamedTuple):
     entries: tuple[Entry, ...] | list[Entry] = ()
     context: bytes = b""
     snapshot: Snapshot | None = None
+    commit_term: int = 0
 
 
 class Ack(NamedTuple):

@@ -162,7 +162,9 @@ def test_O_A_anchored():
     assert nats(found.total) == near([0.243279] * 8 + [-0.693147] * 2)
 
 
-@pytest.mark.parametrize(("cap", "pred", "total"), [(1_000_000, -0.051293, 0.459533), (900_000, -0.105361, 0.405465)])
+@pytest.mark.parametrize(
+    ("cap", "pred", "total"), [(1_000_000, -0.051293, 0.459533), (900_000, -0.105361, 0.405465)]
+)
 def test_O_A_all_comply(cap, pred, total):
     found = score((0,) * 10, ((95, 5),) * 10, Btsv("anchored", cap_ppm=cap))
     assert nats(found.info) == near([math.log(1 / 0.6)] * 10)
@@ -173,7 +175,9 @@ def test_the_cap_keeps_honest_servers_ahead():
     """β = .3, honest predict .999: uncapped -1.3080 against -0.2877, capped they lead."""
     votes, shares = (0,) * 7 + (1,) * 3, ((999, 1),) * 7 + ((7, 3),) * 3
     bare = nats(score(votes, shares, Btsv(cap_ppm=1_000_000)).total)
-    assert bare[0] == pytest.approx(-1.3080, abs=5e-5) and bare[-1] == pytest.approx(-0.2877, abs=5e-5)
+    assert bare[0] == pytest.approx(-1.3080, abs=5e-5) and bare[-1] == pytest.approx(
+        -0.2877, abs=5e-5
+    )
     capped = nats(score(votes, shares).total)
     assert capped[0] > capped[-1]
 
@@ -252,7 +256,9 @@ def test_anchored_no_coalition_below_half_beats_compliance(n, seed, p, cap):
     m = int(rng.integers(2, 5))
     votes = [int(rng.integers(1, m)) if i in coalition else 0 for i in range(n)]
     shares = [rng.integers(1, 1000, m).tolist() for _ in range(n)]
-    found = score(votes, shares, Btsv("anchored", prior_ppm=p, cap_ppm=cap), weights=weights, winner=0)
+    found = score(
+        votes, shares, Btsv("anchored", prior_ppm=p, cap_ppm=cap), weights=weights, winner=0
+    )
     most = math.log(share / (1 - p / 1e6))
     assert max(found.total[i] for i in coalition) / 1e6 <= most + 1e-6
     rule = Btsv("anchored", prior_ppm=p, cap_ppm=cap)
@@ -303,7 +309,13 @@ def test_votes_that_make_no_sense_are_refused(votes, shares):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"variant": "bts"}, {"alpha_ppm": -1}, {"prior_ppm": 0}, {"prior_ppm": 1_000_000}, {"cap_ppm": 0}],
+    [
+        {"variant": "bts"},
+        {"alpha_ppm": -1},
+        {"prior_ppm": 0},
+        {"prior_ppm": 1_000_000},
+        {"cap_ppm": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ConfigError):

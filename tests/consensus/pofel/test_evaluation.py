@@ -83,7 +83,9 @@ def test_the_order_is_that_of_exact_cosines(qs):
     found = rank_similarity(arrays, goal)
     keys = [exact(arrays[group[0]]) for group in found]
     assert keys == sorted(keys, reverse=True) and len(set(keys)) == len(keys)
-    assert all(exact(arrays[i]) == key for group, key in zip(found, keys, strict=True) for i in group)
+    assert all(
+        exact(arrays[i]) == key for group, key in zip(found, keys, strict=True) for i in group
+    )
     for q in arrays:
         told = Fraction(similarity_ppb(q, goal), 10**9)
         square = exact(q) / dot(goal, goal) if dot(goal, goal) else Fraction(0)

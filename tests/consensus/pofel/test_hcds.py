@@ -64,7 +64,9 @@ def test_game_b_a_copied_commitment_cannot_be_opened():
     s.mark(timeout=0)
     s.reveal(0)
     root, opened, length = s.state.reveals[s.node(0)]
-    assert reasons(s.send(1, Reveal(root, opened, 1, length, b"<i4", bytes(32)))) == ["does_not_open"]
+    assert reasons(s.send(1, Reveal(root, opened, 1, length, b"<i4", bytes(32)))) == [
+        "does_not_open"
+    ]
     s.reveal(2), s.reveal(3)
     s.mark()
     assert s.strikes() == [(1, "late_reveal")]

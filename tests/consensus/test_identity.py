@@ -1,5 +1,6 @@
 """Signatures fit one object of one signer: security tests T-07 and T-08."""
 
+import hashlib
 import pickle
 
 import pytest
@@ -18,8 +19,6 @@ PLACE = dict(
 
 
 def test_the_digest_is_the_hash_of_what_the_specification_lists():
-    import hashlib
-
     written = (
         bytes.fromhex("0000000d") + b"fedalign/x/v1" + bytes(7) + b"\1" + bytes(7) + b"\7"
         + bytes(4) + bytes.fromhex("00000014") + key(0).node_id + bytes.fromhex("00000001") + b"a"

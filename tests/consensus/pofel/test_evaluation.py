@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from consensus.pofel import beacon, evaluation, payload
 from consensus.pofel.evaluation import aggregate, dot, quantize, rank_similarity, similarity_ppb
+from consensus.pofel.tally import tally
 from consensus.pofel.task import Evaluator, Task
 from fedalign.core.errors import ConfigError, DataError
 
@@ -32,8 +33,6 @@ def test_O_S_an_exact_tie():
 
 
 def test_O_S_the_beacon_decides_between_them():
-    from consensus.pofel.tally import tally
-
     nodes = [bytes([i]) * 20 for i in range(4)]
     for b in (b"x", b"y", b"z", b"w"):
         ranked = tally([nodes[1], nodes[2]], [5, 5], b, nodes)
@@ -110,7 +109,7 @@ def test_quantising_rounds_half_to_even_and_clips():
     for bad in (np.nan, np.inf):
         with pytest.raises(ConfigError, match="cannot enter consensus"):
             quantize(np.array([bad]), s)
-    with pytest.raises(ConfigError, match="0 .. 40"):
+    with pytest.raises(ConfigError, match=r"0 \.\. 40"):
         quantize(np.zeros(1), 41)
 
 

@@ -22,7 +22,7 @@ def test_O_H1_the_preimage_is_written_out():
         + bytes.fromhex("00000014") + b"\x11" * 20 + bytes.fromhex("00000020") + b"\xab" * 32
         + bytes.fromhex("00000020") + bytes(31) + b"\1"
     )  # fmt: skip
-    assert ONE == hashlib.sha256(preimage).digest()
+    assert hashlib.sha256(preimage).digest() == ONE
     assert ONE.hex() == "e58f82dde6f81bddb1cc679784ddf302cd027a636ea96d5bb588b281fb1b8134"
 
 

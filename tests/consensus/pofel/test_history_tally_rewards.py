@@ -1,6 +1,7 @@
 """From scores to weights, from weights to a leader, from a leader to pay."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_weights_are_bounded_and_a_quarter_cannot_lead(history):
     n = len(w)
     assert sum(w) == 1_000_000 and max(w) <= 3 * (min(w) + 1)
     order = sorted(range(n), key=lambda i: history[i])
-    assert all(w[i] <= w[j] + 1 for i, j in zip(order, order[1:], strict=False))  # a ppm of rest
+    assert all(w[i] <= w[j] + 1 for i, j in pairwise(order))  # a ppm of rest
     b = (n - 1) // 4
     top = sum(sorted(w)[n - b :]) if b else 0
     assert top <= 1e6 * 3 * b / (n + 2 * b) + n

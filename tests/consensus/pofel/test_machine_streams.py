@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from consensus.pofel import effects as fx
 from consensus.pofel import hcds
+from consensus.pofel.btsv import Btsv
 from consensus.pofel.machine import RoundMachine
 from consensus.pofel.messages import Commit, Entry, Fraud, Kind, Mark
+from consensus.pofel.outcome import Outcome
 from consensus.pofel.state import Phase, State
 from tests.consensus.pofel.servers import CHAIN, CHECK, Servers, keys, settings
 
@@ -156,9 +158,6 @@ def test_fifty_honest_rounds():
 @pytest.mark.slow
 def test_a_thousand_honest_rounds():
     """n = 7: no strike, no abort; under prelec scores add up to zero within n micro-nats."""
-    from consensus.pofel.btsv import Btsv
-    from consensus.pofel.outcome import Outcome
-
     s = Servers(settings(7, btsv=Btsv("prelec")))
     for _ in range(1000):
         s.until(Phase.BLOCK)

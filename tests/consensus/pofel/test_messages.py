@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.encoding import encode
+from consensus.identity import SignatureCheck
 from consensus.pofel.messages import (
     BODIES,
     Avail,
@@ -87,8 +88,6 @@ def test_an_unknown_type_is_named():
 
 def test_a_bit_flipped_anywhere_is_noticed():
     """Every byte of a signed entry is the kind, covered by the signature, or the signature."""
-    from consensus.identity import SignatureCheck
-
     entry = Entry.sign(key(0), 1, 1, Commit(A, 5, B, 9))
     data, check = entry.encode(), SignatureCheck()
     for place in range(len(data)):

@@ -1,0 +1,158 @@
+"""Genesis: block 0, in which the members are named and our contracts stand already.
+
+Paper: none; our derivation (constructors run once in the first state, so no deployment is ordered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from consensus.chain.abi import Interface
+from consensus.chain.compiler import compiled
+from consensus.pofel.messages import MAX_MEMBERS
+from fedalign.core.errors import ConfigError, IntegrityError
+
+if TYPE_CHECKING:
+    from consensus.chain.database import Database
+
+FORKS = ("prague", "cancun")
+CONTRACT_MEMBERS = 64  # the contracts' lists
+CREATION_GAS = 10_000_000
+KEY = b"pofel:genesis"
+
+ADDRESSES: Mapping[str, bytes] = {
+    name: bytes.fromhex("fed0") + bytes(17) + bytes([place])
+    for place, name in enumerate(
+        ("Members", "Rounds", "ModelRegistry", "Commitments", "Votes", "Rewards"), start=1
+    )
+}
+"""Where the contracts stand on a chain of ours."""
+
+
+@dataclass(frozen=True)
+class Genesis:
+    """The first block. members: their node ids, 1 .. 64, in order of position. chain_id: >= 1.
+
+    time_s: Unix seconds. gas_limit: per block, >= 5000, the same for all blocks. fork: prague or
+    cancun. escrow_wei: what the rewards are paid from. member_wei: each member's own. balances:
+    further accounts. Gas is counted, its price starts at 0.
+    """
+
+    members: tuple[bytes, ...]
+    chain_id: int = 131_277
+    time_s: int = 0
+    gas_limit: int = 60_000_000
+    fork: str = "prague"
+    escrow_wei: int = 10**24
+    member_wei: int = 10**24
+    balances: Mapping[bytes, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.members) <= min(CONTRACT_MEMBERS, MAX_MEMBERS):
+            raise ConfigError(f"A chain has 1 .. 64 members, got {len(self.members)}.")
+        if len(set(self.members)) < len(self.members) or any(len(m) != 20 for m in self.members):
+            raise ConfigError("Members are different node ids of 20 bytes.")
+        if self.fork not in FORKS:
+            raise ConfigError(f"A chain's fork is one of {', '.join(FORKS)}, got '{self.fork}'.")
+        for name, least in (("chain_id", 1), ("time_s", 0), ("gas_limit", 5000), ("escrow_wei", 0),
+                            ("member_wei", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is at least {least}, got {getattr(self, name)}.")
+        if any(amount < 0 for amount in self.balances.values()):
+            raise ConfigError("Balances are 0 or more wei.")
+
+    def chain_class(self):
+        """py-evm's chain with our seal engine; every block runs on `fork`."""
+        from eth.chains.base import Chain
+        from eth.vm.forks.cancun import CancunVM
+        from eth.vm.forks.prague import PragueVM
+
+        from consensus.chain.seal import SealContext, SealEngine
+
+        vm = {"prague": PragueVM, "cancun": CancunVM}[self.fork]
+        sealed = vm.configure(__name__="SealedVM", consensus_class=SealEngine)
+        return Chain.configure(
+            __name__="SealedChain",
+            vm_configuration=((0, sealed),),
+            chain_id=self.chain_id,
+            consensus_context_class=SealContext,
+        )
+
+    def open(self, database: Database):
+        """The chain in `database`; an empty one begins with this block.
+
+        Raises IntegrityError where it began with another.
+        """
+        chain_class = self.chain_class()
+        if KEY not in database:
+            with database.transaction():
+                header = self._header(chain_class, database)
+                chain_class.from_genesis_header(database, header)
+                database[KEY] = header.hash
+            return chain_class(database)
+        kept = database[KEY]
+        with database.transaction(commit=False):
+            expected = self._header(chain_class, database).hash
+        if kept != expected:
+            raise IntegrityError(
+                f"The database holds a chain that begins with 0x{kept.hex()[:16]}, asked was one "
+                f"that begins with 0x{expected.hex()[:16]}: use its folder, or an empty one."
+            )
+        return chain_class(database)
+
+    def _header(self, chain_class, database: Database):
+        """The first header; writes its state."""
+        vm = chain_class.get_vm_class_for_block_number(0)
+        fields = {
+            "difficulty": 0,
+            "gas_limit": self.gas_limit,
+            "timestamp": self.time_s,
+            "extra_data": bytes(32),
+            "nonce": bytes(8),
+            "base_fee_per_gas": 0,
+        }
+        state = self._state(vm, chain_class, database, vm.create_genesis_header(**fields))
+        state.persist()
+        return vm.create_genesis_header(**fields, state_root=state.state_root)
+
+    def _state(self, vm, chain_class, database: Database, header):
+        from eth.vm.chain_context import ChainContext
+
+        state = vm.build_state(database, header, ChainContext(chain_class.chain_id))
+        for account, amount in self.balances.items():
+            state.set_balance(account, amount)
+        for account in self.members:
+            state.set_balance(account, self.member_wei + state.get_balance(account))
+        writer = ADDRESSES["Rounds"]
+        self._create(state, "Members", (self.members, True))
+        for name in ("ModelRegistry", "Commitments", "Votes"):
+            self._create(state, name, (writer,))
+        self._create(state, "Rewards", (writer,), self.escrow_wei)
+        parts = ("Members", "ModelRegistry", "Commitments", "Votes", "Rewards")
+        self._create(state, "Rounds", tuple(ADDRESSES[part] for part in parts))
+        return state
+
+    def _create(self, state, name: str, values: tuple, wei: int = 0) -> None:
+        """Run a constructor as the zero address would."""
+        from eth.constants import CREATE_CONTRACT_ADDRESS, ZERO_ADDRESS
+        from eth.vm.message import Message
+
+        artifact = compiled(name, self.fork)
+        code = artifact.bytecode + Interface(artifact.abi).construct(*values)
+        state.set_balance(ZERO_ADDRESS, wei)
+        message = Message(
+            gas=CREATION_GAS,
+            to=CREATE_CONTRACT_ADDRESS,
+            sender=ZERO_ADDRESS,
+            value=wei,
+            data=b"",
+            code=code,
+            create_address=ADDRESSES[name],
+        )
+        context = state.get_transaction_context_class()(gas_price=0, origin=ZERO_ADDRESS)
+        computation = state.computation_class.apply_create_message(state, message, context)
+        computation.raise_if_error()
+        state.delete_account(ZERO_ADDRESS)
+        state.lock_changes()

@@ -55,7 +55,7 @@ def test_appends_out_of_real_time_order_are_noticed():
 
 
 def test_doubled_values_are_noticed():
-    assert "appended twice" in check(final="aa")
+    assert "appended twice" in check(read("", 0, 1), final="aa")
 
 
 CALLS = st.lists(

@@ -14,11 +14,13 @@ import torch
 
 from experiments.build import build
 from experiments.run_folder import RunFolder
+from experiments.workload_cell import workload
 from fedalign.core.contracts import (
     Context,
     DataAttack,
     Defense,
     Runtime,
+    Speaking,
     State,
     UpdateAttack,
     Work,
@@ -33,7 +35,6 @@ from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.sampling import Sampling, choose_attackers
-from fedalign.workloads.classification import Classification, Holdings
 
 Config = Mapping[str, Any]
 
@@ -59,6 +60,8 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
                 saved = monotonic()
     finally:
         parts.runtime.close()
+    if isinstance(parts.workload, Speaking):
+        files.speak(parts.workload.samples(state.model))
     files.log.append("end", secret=parts.secret.hex(), model=of_tensor(state.model))
     files.finish(state.model, parts.workload.layout)
 
@@ -85,24 +88,10 @@ def federation(config: Config) -> Federation:
 def client_work(config: Config, device: str | None = None) -> ClientWork:
     """Workload and algorithm; also what a worker process builds for its device."""
     torch.set_num_threads(config["threads"])
-    seeds, attack = Seeds(config["seed"]), build(config["attack"])
-    holdings = Holdings(
-        build(config["partition"]),
-        config["clients"],
-        sampling(config).attackers,
-        attack if isinstance(attack, DataAttack) else None,
-    )
-    workload = Classification(
-        build(config["data"]).load(),
-        holdings,
-        build(config["model"]),
-        build(config["workload"]),
-        seeds,
-        config["batching"],
-        device or config["device"],
-        config["precision"],
-    )
-    return ClientWork(workload, build(config["algorithm"]), seeds, config["failure_rate"])
+    attack, attackers = build(config["attack"]), sampling(config).attackers
+    made = workload(config, attackers, attack, device or config["device"])
+    seeds = Seeds(config["seed"])
+    return ClientWork(made, build(config["algorithm"]), seeds, config["failure_rate"])
 
 
 def sampling(config: Config) -> Sampling:

@@ -7,7 +7,7 @@ malicious rows were sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -180,7 +180,36 @@ def _cost_per_point(cell: CellResult) -> float:
     return paid / points if points > 0 and paid > 0 else np.nan
 
 
+def _final(name: str) -> Callable[[CellResult], float]:
+    """After the last round: a language model that is tuned further is another model."""
+
+    def score(cell: CellResult) -> float:
+        values = _column(cell, name)
+        return float(values[-1]) if len(values) else np.nan
+
+    return score
+
+
 _accuracy = _last("accuracy", 100.0)
+
+_TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
+    ("gold_reward", "mean gold reward of sampled answers", "high", 2),
+    ("gold_gain", "gold reward gained on the base model", "high", 2),
+    ("win_rate", "share of prompts won against the base model, ties one half", "high", 3),
+    ("win_low", "lower end of the win rate's 95 % bootstrap interval", "high", 3),
+    ("win_high", "upper end of the win rate's 95 % bootstrap interval", "high", 3),
+    ("kl_ref", "KL to the base model in nats per answer", None, 2),
+    ("kl_ref_k3", "the same KL by its non-negative estimator", None, 2),
+    ("length_mean", "tokens per answer", None, 1),
+    ("eos_rate", "share of answers that end", "high", 3),
+    ("distinct_2", "share of different pairs of neighbouring tokens", None, 4),
+    ("over_refusal", "share of ordinary prompts that are refused", "low", 3),
+    ("harmful_compliance", "share of prompts to be refused that are answered", "low", 3),
+    ("rm_accuracy", "accuracy of the reward model against the gold order", "high", 3),
+    ("rm_accuracy_label", "accuracy of the reward model on noisy labels", "high", 3),
+    ("bayes_ceiling", "best possible accuracy on these noisy labels", None, 3),
+    ("rm_attr_mae", "mean error of predicted ratings", "low", 3),
+)  # name, label, better, digits
 
 METRICS: Mapping[str, Metric] = {
     m.name: m
@@ -271,5 +300,9 @@ METRICS: Mapping[str, Metric] = {
         Metric("nonfinite", "rows with NaN or Inf, all rounds", "low", 0, _total("nonfinite")),
         Metric("failed", "client failures, all rounds", "low", 0, _total("failed")),
         Metric("skipped", "rounds in which no row was accepted", "low", 0, _total("skipped")),
+        *(
+            Metric(name, f"{said}, last round", *shown, _final(name))
+            for name, said, *shown in _TEXT
+        ),
     )
 }

@@ -51,6 +51,7 @@ def check(study: Study, console: Console) -> Checked:
             "attack",
             "defense",
             "incentive",
+            *(group for group in ("objective", "peft") if group in cell.config),
         ):
             key = canonical(cell.config[group])
             if key not in built:
@@ -59,7 +60,7 @@ def check(study: Study, console: Console) -> Checked:
         if key not in built:
             built[key] = federation_cell.validate(cell.config)
         facts[cell.run_id] = built[key]
-        key = canonical([cell.config[name] for name in _DATA_KEYS])
+        key = canonical([cell.config.get(name) for name in _DATA_KEYS])
         if key not in built:
             built[key] = federation_cell.client_work(cell.config).workload
             holdings.append([list(info.classes) for info in built[key].clients])
@@ -74,7 +75,7 @@ _RULE_KEYS = (
     "attack", "defense", "clients", "byzantine_fraction", "participation", "seed", "device",
     "local_epochs", "local_steps",
 )  # fmt: skip
-_DATA_KEYS = ("data", "partition", "model", "clients", "seed", "byzantine_fraction")
+_DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction")
 
 
 def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) -> None:

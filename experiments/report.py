@@ -4,7 +4,8 @@
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
 main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
 claims, and for measurements pool {by: [columns], over: seed, worst: [columns], legend: {table: words}}. A table's name is
-main, long, summary, ratios, oneshot, blackbox, detection or a metric.
+main, long, summary, ratios, oneshot, blackbox, detection, alignment or a metric.
+Where runs left generated text (samples.jsonl), it is shown before and after training.
 Files are written aside and renamed; writing twice changes nothing.
 """
 
@@ -29,6 +30,7 @@ from experiments.per_defense import Ratios, Summary
 from experiments.pooled import pooled
 from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
+from experiments.spoken import spoken
 from experiments.statistics import is_faker
 from experiments.tables import Long, Matrix, external
 from experiments.traces import is_trace
@@ -36,8 +38,12 @@ from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
 
 DETECTION = ("tpr", "fpr", "weight")
+ALIGNMENT = (
+    "gold_reward", "gold_gain", "win_rate", "win_low", "win_high", "kl_ref", "accuracy",
+    "length_mean", "eos_rate", "over_refusal", "harmful_compliance", "attack_success",
+)  # fmt: skip
 STATES = ("done", "measured", "failed", "missing")
-NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection")
+NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment")
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
 
@@ -60,6 +66,7 @@ def write(study: StudyResults) -> Path:
         _environment(study.folder),
         *(_section(table) for table in tables),
         *(_picture(name) for name in drawn),
+        spoken(study),
         _checklist(judged),
     ]
     path = study.folder / "report.md"
@@ -144,6 +151,8 @@ def _tables(study: StudyResults, found: Mapping[str, Any]) -> list[Table]:
 def _named_table(study: StudyResults, name: str, found: Mapping[str, Any]) -> list[Table]:
     if name == "long":
         return Long()(study, name)
+    if name == "alignment":
+        return Long(ALIGNMENT)(study, name)
     if name == "summary":
         return Summary()(study)
     if name == "ratios":
@@ -267,6 +276,7 @@ HEADINGS = {
     "craft_ms": "Crafting time",
     "oneshot": "Recovery",
     "blackbox": "A server that draws its rule",
+    "alignment": "What the aligned models say and are worth",
     "curves": "Accuracy over rounds",
     "heatmap": "Attack x defense",
     "detection": "What the rules accept and reject",

@@ -81,6 +81,11 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         memory.write(folder / f"round_{round:05d}.safetensors", inputs)
 
+    def speak(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """samples.jsonl: generated text, one line per prompt."""
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write(self.path / "samples.jsonl", "".join(lines))
+
     def finish(self, model: torch.Tensor, layout: Any) -> None:
         """Tables from the log, the final payload, and last of all the digest."""
         self.log.close()
@@ -120,7 +125,9 @@ def digest(rounds: Sequence[Mapping[str, Any]]) -> str:
 
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     """rounds.csv, from the log alone."""
-    return _csv(COLUMNS, (_row(event) for event in rounds))
+    more = sorted({name for event in rounds for name in event["metrics"]} - {*COLUMNS})
+    columns = (*COLUMNS, *more)
+    return _csv(columns, (_row(event, columns) for event in rounds))
 
 
 def finished(path: Path) -> bool:
@@ -169,7 +176,7 @@ def _latest(folder: Path) -> Path | None:
     return max(done, key=lambda path: int(path.name), default=None)
 
 
-def _row(event: Mapping[str, Any]) -> list[Any]:
+def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
     payments = event["payments"]
     paid = dict(zip(payments["accounts"], payments["amounts"], strict=True))
     values = {
@@ -186,7 +193,7 @@ def _row(event: Mapping[str, Any]) -> list[Any]:
         "skipped": int(event["skipped"]),
         **{f"{name}_s": seconds for name, seconds in event["seconds"].items()},
     }
-    return [values.get(column, "nan") for column in COLUMNS]
+    return [values.get(column, "nan") for column in columns]
 
 
 def _known(value: float | None) -> float | str:

@@ -71,7 +71,11 @@ def test_imports_point_one_way():
     assert not wrong, "\n".join(wrong)
 
 
-HOMES = {"cvxpy": "incentives", "gymnasium": "incentives"}  # heavy library -> its one family
+HOMES = {  # heavy library -> its one family
+    "cvxpy": "incentives", "gymnasium": "incentives",
+    "eth": "consensus", "vyper": "consensus", "web3": "consensus",
+    "transformers": "fedalign/models", "peft": "fedalign/models",
+}  # fmt: skip
 
 
 def test_heavy_libraries_are_imported_at_the_rim_only():

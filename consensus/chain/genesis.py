@@ -5,13 +5,14 @@ Paper: none; our derivation (constructors run once in the first state, so no dep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from consensus.chain.abi import Interface
 from consensus.chain.compiler import compiled
 from consensus.pofel.messages import MAX_MEMBERS
+from consensus.pofel.seal import quorum
 from fedalign.core.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ FORKS = ("prague", "cancun")
 CONTRACT_MEMBERS = 64  # the contracts' lists
 CREATION_GAS = 10_000_000
 KEY = b"pofel:genesis"
+NEEDS: Mapping[str, Callable[[int], int]] = {"byzantine": quorum, "crash": lambda n: n // 2 + 1}
 
 ADDRESSES: Mapping[str, bytes] = {
     name: bytes.fromhex("fed0") + bytes(17) + bytes([place])
@@ -37,7 +39,9 @@ class Genesis:
 
     time_s: Unix seconds. gas_limit: per block, >= 5000, the same for all blocks. fork: prague or
     cancun. escrow_wei: what the rewards are paid from. member_wei: each member's own. balances:
-    further accounts. Gas is counted, its price starts at 0.
+    further accounts. faults: byzantine (blocks are sealed by floor(2n/3) + 1 members) or crash (by
+    a majority). agreed: 32 bytes, the hash of whatever else the members agreed on; it stands in the
+    first block's extra data. Gas is counted, its price starts at 0.
     """
 
     members: tuple[bytes, ...]
@@ -48,6 +52,8 @@ class Genesis:
     escrow_wei: int = 10**24
     member_wei: int = 10**24
     balances: Mapping[bytes, int] = field(default_factory=dict)
+    faults: Literal["byzantine", "crash"] = "byzantine"
+    agreed: bytes = bytes(32)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.members) <= min(CONTRACT_MEMBERS, MAX_MEMBERS):
@@ -62,6 +68,16 @@ class Genesis:
                 raise ConfigError(f"{name} is at least {least}, got {getattr(self, name)}.")
         if any(amount < 0 for amount in self.balances.values()):
             raise ConfigError("Balances are 0 or more wei.")
+        if self.faults not in NEEDS or len(self.agreed) != 32:
+            raise ConfigError(
+                f"faults is 'byzantine' or 'crash' and agreed has 32 bytes, got '{self.faults}' and "
+                f"{len(self.agreed)} bytes."
+            )
+
+    @property
+    def needs(self) -> Callable[[int], int]:
+        """A number of members -> how many of them seal a block."""
+        return NEEDS[self.faults]
 
     def chain_class(self):
         """py-evm's chain with our seal engine; every block runs on `fork`."""
@@ -109,7 +125,7 @@ class Genesis:
             "difficulty": 0,
             "gas_limit": self.gas_limit,
             "timestamp": self.time_s,
-            "extra_data": bytes(32),
+            "extra_data": self.agreed,
             "nonce": bytes(8),
             "base_fee_per_gas": 0,
         }
@@ -127,7 +143,8 @@ class Genesis:
             state.set_balance(account, self.member_wei + state.get_balance(account))
         writer = ADDRESSES["Rounds"]
         self._create(state, "Members", (self.members, True))
-        for name in ("ModelRegistry", "Commitments", "Votes"):
+        self._create(state, "Commitments", (writer, ADDRESSES["Members"]))
+        for name in ("ModelRegistry", "Votes"):
             self._create(state, name, (writer,))
         self._create(state, "Rewards", (writer,), self.escrow_wei)
         parts = ("Members", "ModelRegistry", "Commitments", "Votes", "Rewards")

@@ -44,7 +44,9 @@ class BlockSeal:
         if not isinstance(items, tuple) or len(items) != 4 or not isinstance(items[3], tuple):
             raise DataError("A block's seal has 4 fields: round, rank, leader and finals.")
         finals = many(lambda item: Entry.decode(item))(items[3])
-        return BlockSeal(uint(64)(items[0]), uint(32)(items[1]), exactly(65)(items[2]), Seal(finals))
+        return BlockSeal(
+            uint(64)(items[0]), uint(32)(items[1]), exactly(65)(items[2]), Seal(finals)
+        )
 
     @staticmethod
     def sign(

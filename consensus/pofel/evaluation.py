@@ -74,11 +74,36 @@ def check_sizes(sizes: Sequence[int]) -> None:
 
 def dot(a: np.ndarray, b: np.ndarray) -> int:
     """<a, b> as a Python integer; chunks small enough for int64 (65536 values below 2^23)."""
-    room = 62 - _bits(a) - _bits(b)
-    if room < 0:
-        raise ConfigError("The products of these values leave 64 bits: lower the scale s.")
-    size = min(2**room, _CHUNK)
-    return sum(int(np.dot(a[i : i + size], b[i : i + size])) for i in range(0, len(a), size))
+    return Products([a, b])(0, 1)
+
+
+class Products:
+    """Inner products of vectors (d,) int64 as Python integers, each computed once."""
+
+    def __init__(self, vectors: Sequence[np.ndarray]):
+        self._vectors, self._known = vectors, {}
+        self._bits = [_bits(vector) for vector in vectors]
+
+    def __call__(self, i: int, j: int) -> int:
+        """<vector i, vector j>."""
+        place = (min(i, j), max(i, j))
+        if place not in self._known:
+            self._known[place] = self._sum(*place)
+        return self._known[place]
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def apart(self, i: int, j: int) -> int:
+        """|vector i - vector j|²."""
+        return self(i, i) + self(j, j) - 2 * self(i, j)
+
+    def _sum(self, i: int, j: int) -> int:
+        room = 62 - self._bits[i] - self._bits[j]
+        if room < 0:
+            raise ConfigError("The products of these values leave 64 bits: lower the scale s.")
+        a, b, size = self._vectors[i], self._vectors[j], min(2**room, _CHUNK)
+        return sum(int(np.dot(a[k : k + size], b[k : k + size])) for k in range(0, len(a), size))
 
 
 def _bits(values: np.ndarray) -> int:
@@ -94,14 +119,25 @@ def compare(dot_a: int, norm_a: int, dot_b: int, norm_b: int) -> int:
 
 def rank_similarity(qs: Sequence[np.ndarray], G: np.ndarray) -> list[list[int]]:
     """Indices by cosine to G, best first; exact ties are one group, ascending."""
-    facts = [(dot(q, G), dot(q, q)) for q in qs]
+    return nearest_direction(Products([*qs, G]))
+
+
+def nearest_direction(table: Products) -> list[list[int]]:
+    """The same; the goal is the last vector of the table."""
+    goal = len(table) - 1
+    facts = [(table(i, goal), table(i, i)) for i in range(goal)]
     return groups(facts, lambda a, b: compare(*a, *b))
 
 
 def rank_distance(qs: Sequence[np.ndarray], G: np.ndarray) -> list[list[int]]:
     """Indices by squared distance to G, nearest first; ties as groups."""
-    own = dot(G, G)
-    apart = [dot(q, q) + own - 2 * dot(q, G) for q in qs]
+    return nearest_point(Products([*qs, G]))
+
+
+def nearest_point(table: Products) -> list[list[int]]:
+    """The same; the goal is the last vector of the table."""
+    goal = len(table) - 1
+    apart = [table.apart(i, goal) for i in range(goal)]
     return groups(apart, lambda a, b: (b > a) - (b < a))
 
 
@@ -119,7 +155,12 @@ def groups(facts: Sequence, compare_) -> list[list[int]]:
 
 def similarity_ppb(q: np.ndarray, G: np.ndarray) -> int:
     """cos(q, G) · 10^9, cut towards zero; 0 where one of them is 0."""
-    along, product = dot(q, G), dot(q, q) * dot(G, G)
+    return cosine_ppb(Products([q, G]), 0, 1)
+
+
+def cosine_ppb(table: Products, i: int, goal: int) -> int:
+    """The same of two vectors of a table."""
+    along, product = table(i, goal), table(i, i) * table(goal, goal)
     if product == 0 or along == 0:
         return 0
     size = isqrt(along * along * 10**18 // product)
@@ -134,14 +175,20 @@ def copies(
     A copy of a copy copies the first. authors: nobody copies himself. Rows of zeros are idle,
     no copies.
     """
-    authors = list(range(len(qs))) if authors is None else authors
-    norms = [dot(q, q) for q in qs]
+    return copied(Products(qs), range(len(qs)), delta_ppm, authors)
+
+
+def copied(
+    table: Products, rows: Sequence[int], delta_ppm: int, authors: Sequence[bytes] | None = None
+) -> list[int]:
+    """Positions in `rows` of copies; rows: vectors of the table in commit order."""
+    authors = list(range(len(rows))) if authors is None else authors
     origin, found = list(authors), []
-    for j in range(1, len(qs)):
+    for j in range(1, len(rows)):
         for i in range(j):
-            apart = norms[i] + norms[j] - 2 * dot(qs[i], qs[j])
-            near = norms[j] > 0 and apart * 10**12 <= delta_ppm**2 * max(norms[i], norms[j])
-            if near and origin[i] != authors[j]:
+            longer = max(table(rows[i], rows[i]), table(rows[j], rows[j]))
+            near = table.apart(rows[i], rows[j]) * 10**12 <= delta_ppm**2 * longer
+            if table(rows[j], rows[j]) and near and origin[i] != authors[j]:
                 origin[j] = origin[i]
                 found.append(j)
                 break

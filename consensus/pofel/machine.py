@@ -37,7 +37,7 @@ class RoundMachine:
     ):
         self.settings = settings
         self.state = State.genesis(settings)
-        self._check = SignatureCheck() if check is None else check
+        self.check = SignatureCheck() if check is None else check
         self._check_payload = check_payload
         self._evaluated: Evaluated | None = None
 
@@ -57,7 +57,7 @@ class RoundMachine:
         if entry.kind is Kind.BLOCK:
             return self._block(entry)
         if entry.kind is Kind.FRAUD:
-            step = fraud.accuse(self.state, self.settings, entry.content, self._check)
+            step = fraud.accuse(self.state, self.settings, entry.content, self.check)
         else:
             accept = self._accepts()[entry.kind][1]
             step = accept(self.state, self.settings, entry.sender, entry.content)
@@ -77,7 +77,7 @@ class RoundMachine:
             return "foreign_chain"
         if entry.sender not in self.settings.members:
             return "no_member"
-        if reason := self._check(entry.digest, entry.signature, entry.sender):
+        if reason := self.check(entry.digest, entry.signature, entry.sender):
             return reason
         if entry.kind is Kind.BLOCK:  # a malformed one convicts its author
             return None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from fedalign.core.errors import ConfigError
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -81,3 +83,31 @@ def _split(count: int) -> int:
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class Tree:
+    """Every level of the tree over `leaves` (at least one), so that a proof costs log n hashes."""
+
+    def __init__(self, leaves: Sequence[bytes]):
+        if not leaves:
+            raise ConfigError("A Merkle tree with proofs needs at least one leaf.")
+        level = list(leaves)
+        self._levels = [level]
+        while len(level) > 1:
+            pairs = zip(level[::2], level[1::2], strict=False)
+            odd = level[-1:] if len(level) % 2 else []  # goes up alone, it is not doubled
+            level = [_node(left, right) for left, right in pairs] + odd
+            self._levels.append(level)
+
+    @property
+    def root(self) -> bytes:
+        return self._levels[-1][0]
+
+    def proof(self, index: int) -> tuple[bytes, ...]:
+        """The sibling hashes on the way from leaf `index` up to the root."""
+        path = []
+        for level in self._levels[:-1]:
+            if index ^ 1 < len(level):
+                path.append(level[index ^ 1])
+            index >>= 1
+        return tuple(path)

@@ -26,7 +26,8 @@ class Outcome:
     """sizes: samples that count. ranking: authors of ranks 0, 1, ... (none without votes by
     design: any member). totals: V_j, ppm. votes: (voter, candidate). scores: (voter, info, pred,
     total), micro-nats. history: micro-nats, weights: ppm, both of the next round. denied: earn
-    nothing by their model. wrong: voters that "audited" proved wrong."""
+    nothing by their model. wrong: voters that "audited" proved wrong. sealed: about the round
+    before."""
 
     round: int
     sizes: Pairs
@@ -41,6 +42,7 @@ class Outcome:
     likeness_ppb: Pairs
     denied: tuple[bytes, ...]
     wrong: tuple[bytes, ...] = ()
+    sealed: bytes = bytes(32)
 
     def encode(self) -> bytes:
         return pack([getattr(self, f.name) for f in fields(self)])
@@ -72,6 +74,7 @@ class Outcome:
             "weights": (self.history, self.weights),
             "aggregate": (self.global_root, self.scale, self.sizes, self.likeness_ppb, self.denied),
             "rewards": (tuple(sorted(pay.items())), treasury),
+            "sealed": self.sealed,
         }
 
 
@@ -129,6 +132,7 @@ def settle(state: State, settings: Settings, evaluated: Evaluated) -> Outcome:
         likeness_ppb=evaluated.likeness_ppb,
         denied=denied,
         wrong=wrong,
+        sealed=evaluated.sealed,
     )
 
 

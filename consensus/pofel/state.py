@@ -113,6 +113,11 @@ class State:
         n = len(self.members(settings))
         return n - 2 * tolerated(n, settings.faults)
 
+    def sealers(self, settings: Settings) -> tuple[tuple[bytes, ...], int]:
+        """Who may sign the head, and how many must: the members at its parent, and n - f."""
+        parent = replace(self, height=self.height - 1)
+        return parent.members(settings), parent.quorum(settings)
+
     def committed(self, node: bytes) -> tuple[bytes, bytes, int, int] | None:
         return next((commit for commit in self.commits if commit[0] == node), None)
 

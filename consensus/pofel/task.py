@@ -40,7 +40,8 @@ class Task:
 @dataclass(frozen=True)
 class Evaluated:
     """global_root: of the aggregate update. scale: of the next round. likeness_ppb: cosine of
-    each server. best: the first of the ranking, all that tie. copies, idle: earn nothing."""
+    each server. best: the first of the ranking, all that tie. copies, idle: earn nothing.
+    sealed: 32 bytes about the round before, which all servers know and the block records."""
 
     round: int
     global_root: bytes
@@ -49,6 +50,7 @@ class Evaluated:
     best: tuple[bytes, ...]
     copies: tuple[bytes, ...] = ()
     idle: tuple[bytes, ...] = ()
+    sealed: bytes = bytes(32)
 
 
 @dataclass(frozen=True)
@@ -89,40 +91,39 @@ class Evaluator:
         nodes = [node for node, _, _ in task.servers]
         rows = [updates[root] for _, root, _ in task.servers]
         merged = combine(rows, [size for _, _, size in task.servers])
-        seen, goal = self._seen(rows, merged, task, model)
-        rank = (
-            evaluation.rank_distance
-            if self.metric == "neg_l2_update"
-            else evaluation.rank_similarity
-        )
-        authors = [author for author, _ in task.earlier] + nodes
-        history = [updates[root] for _, root in task.earlier] + rows
-        copied = evaluation.copies(history, self.delta_ppm, authors)
-        first = len(task.earlier)
+        n, authors = len(rows), [author for author, _ in task.earlier]
+        table = evaluation.Products([*rows, merged, *(updates[root] for _, root in task.earlier)])
+        shown = self._shown(table, rows, merged, task, model)
+        distance = self.metric == "neg_l2_update"
+        rank = evaluation.nearest_point if distance else evaluation.nearest_direction
+        order = [*range(n + 1, len(table)), *range(n)]  # models of aborted rounds came first
+        copies = evaluation.copied(table, order, self.delta_ppm, authors + nodes)
         return Evaluated(
             round=task.round,
             global_root=payload.root(merged, task.scale),
             scale=evaluation.next_scale(task.scale, merged),
             likeness_ppb=tuple(
-                (node, evaluation.similarity_ppb(q, goal))
-                for node, q in zip(nodes, seen, strict=True)
+                (node, evaluation.cosine_ppb(shown, i, n)) for i, node in enumerate(nodes)
             ),
-            best=tuple(nodes[i] for i in rank(seen, goal)[0]),
-            copies=tuple(nodes[i - first] for i in copied if i >= first),
-            idle=tuple(nodes[i] for i in evaluation.idle(rows, self.idle_squared)),
+            best=tuple(nodes[i] for i in rank(shown)[0]),
+            copies=tuple(nodes[order[i]] for i in copies if order[i] < n),
+            idle=tuple(nodes[i] for i in range(n) if table(i, i) <= self.idle_squared),
         )
 
-    def _seen(
-        self, rows: list[np.ndarray], merged: np.ndarray, task: Task, model: np.ndarray | None
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """What the ranking compares, and with what."""
+    def _shown(
+        self, table: evaluation.Products, rows: list[np.ndarray], merged: np.ndarray, task: Task,
+        model: np.ndarray | None,
+    ) -> evaluation.Products:  # fmt: skip
+        """What the ranking compares, the goal last."""
         if self.metric == "spp":
             chosen = coordinates(task.beacon, len(merged), self.spp_ppm)
-            return [row[chosen] for row in rows], merged[chosen]
+            return evaluation.Products([row[chosen] for row in (*rows, merged)])
         if self.metric == "cosine_weights":
             if model is None:
                 raise ConfigError(
                     "The metric 'cosine_weights' needs the model the round began with."
                 )
-            return [row + model for row in rows], merged + model
-        return rows, merged
+            return evaluation.Products([row + model for row in (*rows, merged)])
+        if len(table) == len(rows) + 1:
+            return table
+        return evaluation.Products([*rows, merged])

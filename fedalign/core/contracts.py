@@ -128,10 +128,21 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Late:
+    """A row that arrived after its round was closed. round: which one. row: (d,), an update of
+    start: (d,), the model its sender received in that round, or None where rows are models."""
+
+    round: int
+    row: Tensor
+    start: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Context:
     """What a rule may know besides the rows. Every field is optional.
 
-    clients, weights: (n,) ids and sample weights. byzantine_count: f, known to the server.
+    clients, weights: (n,) ids and sample weights. absent: the weights of members that were to
+    send a row and have none. late: rows of earlier rounds that arrived since. byzantine_count: f, known to the server.
     model: (d,), the model the updates start from. previous: (d,), the model one round before.
     root_update: (d,), the update of the server's own root data. evaluate: a *model* (d,) ->
     {"loss", "accuracy"} on the server's split. rng: drawn from after submissions closed.
@@ -142,7 +153,7 @@ class Context:
     clients: Tensor | None = None
     weights: Tensor | None = None
     absent: Mapping[int, float] = field(default_factory=dict)
-    late: Mapping[int, tuple[int, Tensor]] = field(default_factory=dict)
+    late: Mapping[int, Late] = field(default_factory=dict)
     byzantine_count: int | None = None
     model: Tensor | None = None
     previous: Tensor | None = None
@@ -267,6 +278,8 @@ class Defense(Protocol):
     test: what a wrapper may repeat on a few coordinates. always: the coefficients look at no row;
     threshold: each client passes or fails; selection: some clients are taken; weighted: clients
     get weights, those accepted alone get the same ones; none: no such test, or it has memory.
+    estimates: it answers for absent members, and is asked even when nobody arrived. waits: its
+    rounds are not closed before every member that is only late has arrived.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -274,6 +287,8 @@ class Defense(Protocol):
     space: Space = "update"
     family: Family = "other"
     linear: bool = True
+    estimates: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
 
     def minimum(self, byzantine_count: int) -> int:
         """The fewest clients this rule accepts with that many Byzantine ones."""
@@ -342,6 +357,14 @@ class Workload(Protocol):
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """split: test, server or triggered; rules only ever see "server"."""
+
+
+@runtime_checkable
+class Speaking(Protocol):
+    """A workload whose model writes text."""
+
+    def samples(self, vector: Tensor) -> Sequence[Mapping[str, Any]]:
+        """Rows {prompt, before, after, ...}: answers of the first model and of this one (d,)."""
 
 
 class Algorithm(Protocol):

@@ -7,6 +7,7 @@ FedalignError
 ├── DataError                 a data file is missing, damaged or of another shape
 ├── ClientError               a client failed: names client, round and phase
 ├── IntegrityError            a log, digest or recomputed aggregate does not match
+├── QuorumLostError          servers could not agree: too few are there, or no time was left
 ├── FolderBusyError           another process writes the same folder
 └── ShadowedPackageError      one of our top-level packages comes from somewhere else
 """
@@ -76,6 +77,10 @@ def _client_error(client: int, round: int, phase: str, reason: str) -> ClientErr
 
 class IntegrityError(FedalignError):
     """A log, a digest or a recomputed aggregate does not match what was recorded."""
+
+
+class QuorumLostError(FedalignError):
+    """Servers could not agree on a round: too few of them are there, or no time was left."""
 
 
 class FolderBusyError(FedalignError):

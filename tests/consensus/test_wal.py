@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consensus import wal_records
 from consensus.disk import FolderDisk
-from consensus.network.disk import SimulatedDisk
+from consensus.network.simulated_disk import SimulatedDisk
 from consensus.raft.messages import ConfState, Entry, EntryKind, HardState, Snapshot
 from consensus.raft.storage import Durable, MemoryStorage
 from consensus.wal import WriteAheadLog

@@ -1,0 +1,1 @@
+"""Byzantine servers, one lie per file."""

@@ -1,0 +1,104 @@
+"""Job: what is to be decided in a round, as every server computes it on its own.
+
+Paper: none; our derivation (any rule on dyadic rows, chance from the round's beacon).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from consensus.costs import Ledger
+from consensus.exact import Exact
+from consensus.pofel import evaluation
+from consensus.pofel.beacon import draws
+from consensus.pofel.task import Evaluated, Evaluator, Task
+from consensus.server import Evaluate
+from fedalign.core.contracts import Aggregate, Context, Defense
+from fedalign.core.errors import ToleranceError
+
+
+@dataclass(frozen=True)
+class Job:
+    """rule, context: as given to `agree`, rows in the order of the proposals. nodes: node id ->
+    (row among the proposals, position in the chain). sealed: 32 bytes about the round before."""
+
+    rule: Defense
+    context: Context
+    nodes: Mapping[bytes, tuple[int, int]]
+    evaluator: Evaluator
+    sealed: bytes
+
+    def evaluate(
+        self, task: Task, updates: Mapping[bytes, np.ndarray]
+    ) -> tuple[Evaluated, Aggregate]:
+        """The round's evaluation, and the rule's decision on the task's servers in their order."""
+        decisions: list[Aggregate] = []
+
+        def combine(rows: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+            decision, values = self._decide(task, np.stack(rows), sizes)
+            decisions.append(decision)
+            return values
+
+        model = self.context.model
+        if self.evaluator.metric == "cosine_weights" and model is not None:
+            model = evaluation.quantize(model.detach().cpu().numpy(), task.scale)
+        else:
+            model = None
+        found = self.evaluator(task, updates, combine, model)
+        return replace(found, sealed=self.sealed), decisions[0]
+
+    def _decide(
+        self, task: Task, rows: np.ndarray, sizes: Sequence[int]
+    ) -> tuple[Aggregate, np.ndarray]:
+        """A round that falls below the rule's condition, servers missing, moves nothing."""
+        places = [self.nodes[node] for node, _, _ in task.servers]
+        keep = torch.tensor([row for row, _ in places])
+        context = replace(
+            self.context.rows(keep),
+            clients=torch.tensor([position for _, position in places]),
+            weights=torch.tensor(sizes, dtype=torch.float64),
+            absent=self._absent(places),
+            rng=draws(task.beacon, "rule"),
+        )
+        try:
+            return Exact(self.rule, task.scale).decide(rows, context)
+        except ToleranceError as error:
+            none = torch.zeros(rows.shape, dtype=torch.float64)
+            notes = {"skipped": str(error)}
+            nobody = Aggregate.skip(none, notes=notes, memory=self.context.memory)
+            return nobody, np.zeros(rows.shape[1], dtype=np.int64)
+
+    def _absent(self, here: Sequence[tuple[int, int]]) -> dict[int, float]:
+        """Who proposed but is not in the round joins those who were late anyway."""
+        weights, absent = self.context.weights, dict(self.context.absent)
+        for row, position in self.nodes.values():
+            if (row, position) not in here:
+                absent[position] = 1.0 if weights is None else float(weights[row])
+        return absent
+
+
+class Desk:
+    """Where the servers of one process evaluate. recompute: each by itself; otherwise the first
+    one to get there does it for all, which only saves time. answers: server -> its decision."""
+
+    def __init__(self, job: Job, ledger: Ledger, recompute: bool):
+        self._job, self._ledger, self._recompute = job, ledger, recompute
+        self._known: dict[Task, tuple[Evaluated, Aggregate]] = {}
+        self.answers: dict[int, Aggregate] = {}
+
+    def of(self, server: int) -> Evaluate:
+        """The evaluation as this server does it."""
+
+        def evaluate(task: Task, read: Callable[[bytes], np.ndarray]) -> Evaluated:
+            with self._ledger.working("evaluate"):
+                if self._recompute or task not in self._known:
+                    updates = {root: read(root) for root in task.roots}
+                    self._known[task] = self._job.evaluate(task, updates)
+                found, self.answers[server] = self._known[task]
+                return found
+
+        return evaluate

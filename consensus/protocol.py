@@ -1,0 +1,342 @@
+"""Protocol: edge servers agree on an aggregate over a simulated network, block by block.
+
+Papers: Li, Hu, Wang, "PoFEL", arXiv 2308.07840, 2023 (PoFEL); Wang, Hu, Xu, Xiong, "HieAvg", arXiv
+2308.01296, 2023 (Ordered over Raft: the leader of the order aggregates and nobody votes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+
+from consensus.archive import Archive, Record
+from consensus.costs import Ledger
+from consensus.encoding import pack, unpack
+from consensus.fault import Fault
+from consensus.group import Group
+from consensus.identity import Key
+from consensus.job import Desk, Job
+from consensus.network.links import Link
+from consensus.network.simulated import SimulatedNetwork
+from consensus.ordering import Ordering, RaftOrdering
+from consensus.pofel import effects as fx
+from consensus.pofel import evaluation, seal
+from consensus.pofel.btsv import Btsv
+from consensus.pofel.history import History
+from consensus.pofel.machine import RoundMachine
+from consensus.pofel.messages import Entry, Final, Kind
+from consensus.pofel.plain import PlainMachine
+from consensus.pofel.prediction import PredictionRule
+from consensus.pofel.rewards import RewardRule
+from consensus.pofel.settings import Settings, Timeouts, tolerated
+from consensus.pofel.state import State
+from consensus.pofel.tally import Fairness
+from consensus.pofel.task import Evaluator
+from consensus.server import Action, Proposal, Server
+from fedalign.core.agreement import Sealed, SealedBlock, Verdict
+from fedalign.core.contracts import Aggregate, Context, Defense, Updates
+from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
+from fedalign.core.seeds import Seeds
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """Which servers lie, and how. servers: positions 0 .. n-1, distinct."""
+
+    fault: Fault
+    servers: tuple[int, ...]
+
+
+@dataclass
+class Chain:
+    """What all chains over a simulated network share; `PoFEL` and `Ordered` are the kinds.
+
+    servers: n, 2 .. 128. seed: of keys and of the network's chance. ordering: who puts entries in
+    order. tolerates: which f counts, that of "byzantine" servers (n >= 4) or of those that
+    "crash". evaluator, rewards, timeouts, link: see there. faults: Byzantine servers. down:
+    servers that are not there. recompute: every server evaluates by itself; otherwise, to save
+    time, one does it for all. max_aborts: rounds without a block in a row before
+    `QuorumLostError`, >= 0.
+    """
+
+    servers: int = 4
+    seed: int = 0
+    ordering: Ordering = RaftOrdering()
+    tolerates: Literal["byzantine", "crash"] = "byzantine"
+    evaluator: Evaluator = Evaluator()
+    rewards: RewardRule = RewardRule()
+    timeouts: Timeouts = Timeouts()
+    link: Link = Link()
+    faults: Sequence[Faulty] = ()
+    down: Sequence[int] = ()
+    recompute: bool = True
+    max_aborts: int = 3
+    chain_id: int = 131_277
+
+    machine: ClassVar[type[RoundMachine]] = RoundMachine
+
+    def __post_init__(self) -> None:
+        n = self.servers
+        if self.tolerates == "byzantine" and n < 4:
+            raise ConfigError(
+                f"A chain that stands a lying server needs 4 servers or more, got {n}: raise "
+                "servers, or set tolerates=crash."
+            )
+        named = [i for group in self.faults for i in group.servers] + list(self.down)
+        if len(set(named)) != len(named) or not set(named) <= set(range(n)):
+            raise ConfigError(
+                f"Lying and missing servers are distinct positions 0 .. {n - 1}, got {named}."
+            )
+        if self.max_aborts < 0:
+            raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
+        self._seeds = Seeds(self.seed)
+        keys = [Key(self._seeds.key("server_key", server=i)) for i in range(n)]
+        self.settings = self._settings(tuple(key.node_id for key in keys))
+        self.members = [self._server(i, key) for i, key in enumerate(keys)]
+        self._archive, self._last = Archive(None), None
+
+    def _settings(self, nodes: tuple[bytes, ...]) -> Settings:
+        return Settings(
+            self.chain_id,
+            nodes,
+            faults=self.tolerates,
+            rewards=self.rewards,
+            timeouts=self.timeouts,
+        )
+
+    def _server(self, index: int, key: Key) -> Server:
+        group = next((g for g in self.faults if index in g.servers), None)
+        fault, coalition = (None, ()) if group is None else (group.fault, tuple(group.servers))
+        return Server(index, key, self.machine(self.settings), fault=fault, coalition=coalition)
+
+    # ------------------------------------------------------------ the contract
+
+    def open(self, folder: Path | None) -> SealedBlock | None:
+        """Continue from the last final block in `folder`; raises IntegrityError if it is forged."""
+        self._archive = Archive(folder)
+        heights = self._archive.heights()
+        if not heights:
+            return None
+        record = self._archive.read(heights[-1])
+        for server in self.members:
+            server.machine.restore(record.snapshot)
+        self._last = self._proved(record)
+        return self._last
+
+    def agree(
+        self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed = Sealed()
+    ) -> Verdict:
+        """One final round; see `Consensus`. Raises QuorumLostError."""
+        ledger = Ledger()
+        desk = Desk(self._job(proposals, rule, context, sealed), ledger, self.recompute)
+        group = self._group(ledger)
+        group.elect(self._patience_s())
+        group.begin([self._start(server, proposals, sealed, desk) for server in self.members])
+        quorum = self.members[0].machine.state.quorum(self.settings)
+        group.finish(quorum, self._patience_s(), self._give_up)
+        ready = [host.server for host in group.hosts if host.alive and host.server.done()]
+        first = next((server for server in ready if server.fault is None), ready[0])
+        self._same(ready, first)
+        record = Record(tuple(first.stream), seal.Seal(first.seal()), first.machine.snapshot())
+        block = self._last = self._proved(record)
+        self._archive.write(block.height, record)
+        return self._verdict(first, record, block, proposals, desk.answers[first.index], ledger)
+
+    def close(self, sealed: Sealed = Sealed()) -> SealedBlock | None:
+        """All servers that are there sign what the last round led to."""
+        if self._last is None:
+            return None
+        state, chain = self.members[0].machine.state, self.chain_id
+        told = sha256(b"fedalign/closing/v1" + self._last.hash + digest(sealed)).digest()
+        alive = [s for s in self.members if s.index not in self.down]
+        signed = tuple(Entry.sign(s.key, chain, state.round, Final(0, told)) for s in alive)
+        members = state.members(self.settings)
+        seal.verify(
+            seal.Seal(tuple(e for e in signed if e.sender in members)), chain_id=chain,
+            round_=state.round, rank=0, header_hash=told, members=members,
+            check=self.members[0].machine.check, needs=state.quorum(self.settings),
+        )  # fmt: skip
+        height = self._last.height + 1
+        return SealedBlock(height, state.round, bytes(32), told, self._last.hash,
+                           tuple(s.index for s in alive))  # fmt: skip
+
+    # ------------------------------------------------------------ one round
+
+    def _group(self, ledger: Ledger) -> Group:
+        """A drained network and a new order for every height, so that a run can be continued."""
+        height = self.members[0].machine.state.height + 1
+        network = SimulatedNetwork(self._seeds.at("network", height=height), self.link)
+        seeds = Seeds(int.from_bytes(self._seeds.key("ordering", height=height)[:8], "big"))
+        return Group(self.members, self.ordering, network, seeds, ledger, self.down)
+
+    def _job(self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed) -> Job:
+        positions = [int(i) for i in proposals.clients]
+        if len(set(positions)) != len(positions) or not set(positions) <= set(range(self.servers)):
+            raise ConfigError(
+                f"Proposals come from distinct servers 0 .. {self.servers - 1}, got {positions}."
+            )
+        nodes = {self.settings.members[i]: (row, i) for row, i in enumerate(positions)}
+        return Job(rule, context, nodes, self.evaluator, digest(sealed))
+
+    def _start(
+        self, server: Server, proposals: Updates, sealed: Sealed, desk: Desk
+    ) -> Callable[[Server], list[Action]]:
+        """Hand a server its proposal, and a lying one what it knows of the others'."""
+        scale, columns = server.machine.state.scale, proposals.rows.shape[1]
+        everybody = server.fault is not None and server.fault.omniscient
+        known = {
+            position: evaluation.quantize(proposals.rows[row].detach().cpu().numpy(), scale)
+            for row, position in enumerate(proposals.clients.tolist())
+            if everybody or position == server.index or position in server.coalition
+        }
+        samples = dict(zip(proposals.clients.tolist(), proposals.samples.tolist(), strict=True))
+        size, clock_s = int(samples.get(server.index, 0)), int(sealed.clock_s) + 1
+        proposal = Proposal(known.get(server.index), size, columns, clock_s)
+
+        def start(server: Server) -> list[Action]:
+            server.peek = known
+            return server.begin(proposal, desk.of(server.index))
+
+        return start
+
+    def _patience_s(self) -> float:
+        """The longest that rounds can take, aborted ones included, while a quorum is there."""
+        t, f = self.timeouts, tolerated(self.servers, self.tolerates)
+        ranks = sum(t.block(rank) for rank in range(f + 1))
+        waits = t.train_ms + t.commit_ms + t.reveal_ms + t.avail_ms + t.evaluate_ms + 2 * t.vote_ms
+        return 10 + (self.max_aborts + 1) * (waits + ranks) / 1000
+
+    def _give_up(self) -> None:
+        aborts = max(_aborts(server.seen) for server in self.members)
+        if aborts > self.max_aborts:
+            raise QuorumLostError(
+                f"{aborts} rounds in a row ended without a block (max_aborts={self.max_aborts}): "
+                "more servers must bring a model, or more time be allowed."
+            )
+
+    def _same(self, ready: Sequence[Server], first: Server) -> None:
+        """All that finished hold the same state; those that did not are brought up to it."""
+        told = first.machine.state_hash()
+        forked = [s.index for s in ready if s.machine.state_hash() != told]
+        if forked:
+            raise IntegrityError(
+                f"Servers {forked} finished the round with another state than {first.index}."
+            )
+        for server in self.members:
+            if server not in ready:
+                server.machine.restore(first.machine.snapshot())
+
+    def _proved(self, record: Record) -> SealedBlock:
+        """The record's block, its seal checked."""
+        entry = record.stream[-1] if record.stream else None
+        if entry is None or entry.kind is not Kind.BLOCK:
+            raise IntegrityError("The record of a block does not end with the block.")
+        block = entry.content
+        state = State.decode(record.snapshot)
+        if state.head != block.header_hash:
+            raise IntegrityError(f"The snapshot of height {block.height} is of another block.")
+        members, needs = state.sealers(self.settings)
+        seal.verify(
+            record.seal, chain_id=self.chain_id, round_=entry.round, rank=entry.view,
+            header_hash=block.header_hash, members=members, needs=needs,
+            check=self.members[0].machine.check,
+        )  # fmt: skip
+        facts = unpack(block.facts)
+        place = self.settings.members.index
+        signers = tuple(place(final.sender) for final in record.seal.finals)
+        return SealedBlock(block.height, entry.round, facts["aggregate"][0], block.header_hash,
+                           block.parent, signers)  # fmt: skip
+
+    def _verdict(
+        self, server: Server, record: Record, block: SealedBlock, proposals: Updates,
+        decision: Aggregate, ledger: Ledger,
+    ) -> Verdict:  # fmt: skip
+        entry = record.stream[-1]
+        facts, place = unpack(entry.content.facts), self.settings.members.index
+        roster = [place(node) for node, _ in facts["aggregate"][2]]
+        return Verdict(
+            aggregate=_in_order(decision, roster, proposals),
+            status="final",
+            leader=place(entry.sender),
+            block=block,
+            members=tuple(sorted(roster)),
+            votes={place(voter): place(choice) for voter, choice in facts["tally"][3]},
+            scores={place(voter): total for voter, _, _, total in facts["scores"]},
+            rewards={place(node): units for node, units in facts["rewards"][0]},
+            strikes=tuple((place(e.node), e.kind) for e in server.seen if isinstance(e, fx.Strike)),
+            aborted=_aborts(server.seen),
+            costs=ledger.costs(),
+        )
+
+
+@dataclass
+class PoFEL(Chain):
+    """Commit, reveal, evaluate, vote: the servers elect who writes the block.
+
+    btsv, history, fairness, prediction: see there. commit_votes: votes are hidden until all are
+    in. self_votes: a server may vote for itself. size_cap: see `Settings`.
+    """
+
+    btsv: Btsv = Btsv()
+    history: History = History()
+    fairness: Fairness = Fairness()
+    prediction: PredictionRule = PredictionRule()
+    commit_votes: bool = True
+    self_votes: bool = True
+    size_cap: int = 0
+
+    def _settings(self, nodes: tuple[bytes, ...]) -> Settings:
+        return replace(
+            super()._settings(nodes), btsv=self.btsv, history=self.history,
+            fairness=self.fairness, commit_votes=self.commit_votes, self_votes=self.self_votes,
+            size_cap=self.size_cap,
+        )  # fmt: skip
+
+    def _server(self, index: int, key: Key) -> Server:
+        server = super()._server(index, key)
+        server.prediction = self.prediction
+        return server
+
+
+@dataclass
+class Ordered(Chain):
+    """The ordering protocol's leader aggregates; nobody votes. Every server still recomputes
+    what the block says before it signs."""
+
+    tolerates: Literal["byzantine", "crash"] = "crash"
+
+    machine: ClassVar[type[RoundMachine]] = PlainMachine
+
+
+def digest(sealed: Sealed) -> bytes:
+    """32 bytes over all of it; the clock counts in milliseconds."""
+    clock_ms = round(1000 * sealed.clock_s)
+    return sha256(pack((sealed.model, sealed.payments, sealed.total, clock_ms))).digest()
+
+
+def _aborts(seen: Sequence[fx.Effect]) -> int:
+    return sum(isinstance(effect, fx.Abort) for effect in seen)
+
+
+def _in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:
+    """What was decided on the roster, told about all proposals in their order."""
+    row = {int(position): i for i, position in enumerate(proposals.clients)}
+    places = torch.tensor([row[position] for position in roster])
+
+    def spread(values: torch.Tensor | None) -> torch.Tensor | None:
+        if values is None:
+            return None
+        wide = values.new_zeros(len(row))
+        wide[places] = values
+        return wide
+
+    return replace(
+        decision, vector=decision.vector.to(proposals.rows.dtype),
+        accepted=spread(decision.accepted), coefficients=spread(decision.coefficients),
+        scores=spread(decision.scores),
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""The workload of a cell: which data, model and loss its clients have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.build import build
+from fedalign.core.contracts import DataAttack, Workload
+from fedalign.core.errors import ConfigError
+from fedalign.core.seeds import Seeds
+from fedalign.training.sgd import Sgd
+from fedalign.training.tuning import Tuning
+from fedalign.workloads.classification import Classification, Holdings
+
+Config = Mapping[str, Any]
+
+
+def workload(config: Config, attackers: Sequence[int], attack: Any, device: str) -> Workload:
+    """What the config's `workload` node asks for; attack: also poisons data, where it can."""
+    settings, poisons = (
+        build(config["workload"]),
+        attack if isinstance(attack, DataAttack) else None,
+    )
+    if isinstance(settings, Tuning):
+        return _alignment(config, settings, attackers, poisons, device)
+    if not isinstance(settings, Sgd):
+        raise ConfigError(
+            f"{type(settings).__name__} is no workload: take workload=classification."
+        )
+    partition = build(config["partition"])
+    return Classification(
+        build(config["data"]).load(),
+        Holdings(partition, config["clients"], attackers, poisons),
+        build(config["model"]),
+        settings,
+        Seeds(config["seed"]),
+        config["batching"],
+        device,
+        config["precision"],
+    )
+
+
+def _alignment(
+    config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
+) -> Workload:
+    from fedalign.workloads.alignment import Alignment, Owners, Task
+
+    if "objective" not in config or "peft" not in config:
+        raise ConfigError(
+            "workload=alignment needs an objective and an adapter: take scenario=dpo and narrow it."
+        )
+    if config["precision"] != "float32":
+        raise ConfigError("Preference losses are differences of large numbers: use float32.")
+    task = Task(
+        build(config["data"]),
+        build(config["model"]),
+        build(config["peft"]),
+        build(config["objective"]),
+        settings,
+        config["rounds"],
+    )
+    owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
+    return Alignment(task, owners, Seeds(config["seed"]), device)

@@ -1,0 +1,78 @@
+"""GradedFacts as a data source: what is taught, what clients hold, what is tested.
+
+Source: own construction; see fedalign/data/graded_facts.py for the language.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fedalign.core.errors import ConfigError
+from fedalign.core.preferences import Sequences
+from fedalign.core.seeds import Seeds
+from fedalign.data.annotator import Annotator
+from fedalign.data.graded_facts import World
+
+Split = Literal["train", "public", "eval"]
+
+
+@dataclass(frozen=True)
+class GradedFacts:
+    """demonstrations: rows the base model is taught with. pairs: candidate pairs of answers for all
+    clients together; pairs of equal answers fall away. evaluation: test prompts. held_out: pairs of
+    the test split on which implicit rewards are checked. root_samples: pairs the server holds.
+    answers: who wrote the two answers of a pair, policy (the taught model) or demonstrator.
+
+    No prompt is in two of train, public and eval: a hash of its words decides.
+    """
+
+    world: World
+    annotator: Annotator
+    demonstrations: int = 20000
+    pairs: int = 3000
+    evaluation: int = 384
+    held_out: int = 256
+    root_samples: int = 100
+    answers: Literal["policy", "demonstrator"] = "policy"
+
+    def __post_init__(self) -> None:
+        for name in ("demonstrations", "pairs", "evaluation", "held_out", "root_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"data.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.answers not in ("policy", "demonstrator"):
+            raise ConfigError(f"data.answers must be policy or demonstrator, got {self.answers!r}.")
+
+    def prompts(self, split: Split, count: int, purpose: str = "prompts") -> list[list[int]]:
+        """`count` prompts of a split, in an order that depends on the world and purpose alone."""
+        rng = Seeds(self.world.seed).at(purpose, split=split)
+        found: list[list[int]] = []
+        while len(found) < count:
+            prompt = self.world.draw(rng)
+            if split_of(prompt) == split:
+                found.append(prompt)
+        return found
+
+    def demonstrated(self) -> Sequences:
+        """The rows the base model is taught with."""
+        prompts = self.prompts("train", self.demonstrations, "demonstrations")
+        return Sequences.of(prompts, self.demonstrate(prompts, "demonstrated"))
+
+    def demonstrate(self, prompts: Sequence[Sequence[int]], purpose: str) -> list[list[int]]:
+        """One answer of the noisy teacher to each prompt; never empty."""
+        rng = Seeds(self.world.seed).at(purpose)
+        answers = []
+        for prompt in prompts:
+            answer = self.world.demonstrate(prompt, rng)
+            while not answer:
+                answer = self.world.demonstrate(prompt, rng)
+            answers.append(answer)
+        return answers
+
+
+def split_of(prompt: Sequence[int]) -> Split:
+    """Ten percent of the prompts are eval, ten public, the rest train."""
+    place = hashlib.sha256(" ".join(map(str, prompt)).encode()).digest()[0] % 10
+    return "eval" if place == 0 else "public" if place == 1 else "train"

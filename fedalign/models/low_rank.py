@@ -1,0 +1,78 @@
+"""Low-rank adapters: LoRA, DoRA and VeRA, on the linear layers of a frozen model.
+
+Papers: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022; Liu et al.,
+"DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024; Kopiczko et al., "VeRA: Vector-based
+Random Matrix Adaptation", ICLR 2024.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from fedalign.core.errors import ConfigError
+
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """method: lora, dora or vera. rank: r >= 1. alpha: > 0, the update is scaled by alpha / r (VeRA
+    has no such scale). targets: names of linear layers; "linear" takes all of a block that the
+    model has. dropout: in [0, 1), for supervised tuning only. The untrained adapter changes
+    nothing."""
+
+    method: Literal["lora", "dora", "vera"] = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    targets: Sequence[str] = ("linear",)
+    dropout: float = 0.0
+
+    neutral = True
+
+    def __post_init__(self) -> None:
+        if self.method not in ("lora", "dora", "vera"):
+            raise ConfigError(f"peft.method must be lora, dora or vera, got {self.method!r}.")
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "peft needs rank >= 1, alpha > 0 and dropout in [0, 1), got "
+                f"{self.rank}, {self.alpha} and {self.dropout}."
+            )
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with its adapter: only the adapter's weights require gradients."""
+        import peft
+
+        names = targets_of(model, self.targets)
+        if self.method == "vera":
+            config = peft.VeraConfig(
+                r=self.rank, target_modules=names, vera_dropout=self.dropout, save_projection=False,
+                projection_prng_key=0, task_type="CAUSAL_LM",
+            )  # fmt: skip
+        else:
+            config = peft.LoraConfig(
+                r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
+                use_dora=self.method == "dora", task_type="CAUSAL_LM",
+            )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            return peft.get_peft_model(model, config)
+
+
+def targets_of(model: nn.Module, asked: Sequence[str]) -> list[str]:
+    """Names of linear layers that the model has; ConfigError where one is missing."""
+    last = {
+        name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)
+    }
+    names = [name for word in asked for name in (LINEAR if word == "linear" else (word,))]
+    found = [name for name in names if name in last]
+    missing = [name for name in names if name not in last and name not in LINEAR]
+    if missing or not found:
+        raise ConfigError(
+            f"peft.targets {list(asked)} do not fit this model: it has {sorted(last)} or 'linear'."
+        )
+    return found

@@ -1,0 +1,71 @@
+"""CONQORD: reward answers whose stated confidence follows their quality.
+
+Paper: Tao et al., "When to Trust LLMs: Aligning Confidence with Response Quality", Findings of ACL
+2024, Eqs. 3-4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from fedalign.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Conqord:
+    """R = quality + weight sum_{j != i} (q_i - q_j)(c_i - c_j).
+
+    weight: alpha >= 0. scale: mean divides the sum by the other answers, sum leaves it (as
+    released). penalty: added where no confidence can be read.
+    """
+
+    weight: float = 0.5
+    scale: Literal["mean", "sum"] = "mean"
+    penalty: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(f"Conqord.weight must be 0 or more, got {self.weight}.")
+        if self.scale not in ("mean", "sum"):
+            raise ConfigError(f"Conqord.scale must be mean or sum, got {self.scale!r}.")
+
+    def __call__(self, quality: Tensor, confidence: Tensor) -> Tensor:
+        """quality: (B,), B >= 4. confidence: (B,) in [0, 1], NaN where unreadable. Returns (B,)."""
+        if len(quality) < 4:
+            raise ConfigError(
+                f"Conqord compares answers of one batch and needs at least 4, got {len(quality)}."
+            )
+        readable = ~confidence.isnan()
+        bonus = self.alignment(quality, confidence)
+        return quality + self.weight * bonus + self.penalty * (~readable).to(quality.dtype)
+
+    def alignment(self, quality: Tensor, confidence: Tensor) -> Tensor:
+        """(B,), how well each answer's confidence is ordered among the readable others."""
+        readable = ~confidence.isnan()
+        c = confidence.nan_to_num()
+        products = (quality[:, None] - quality) * (c[:, None] - c)  # (B, B), 0 on the diagonal
+        products = products * readable[:, None] * readable
+        total = products.sum(dim=1)
+        if self.scale == "sum":
+            return total
+        return total / max(int(readable.sum()) - 1, 1)
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> float:
+    """ECE with equal-width bins: sum of share times |accuracy - confidence|. Both (N,)."""
+    place = (confidence * bins).long().clamp(max=bins - 1)
+    error = 0.0
+    for b in range(bins):
+        inside = place == b
+        if inside.any():
+            gap = correct[inside].double().mean() - confidence[inside].double().mean()
+            error += float(inside.double().mean() * gap.abs())
+    return error
+
+
+def brier(confidence: Tensor, correct: Tensor) -> float:
+    """Mean squared difference of confidence and outcome, both (N,)."""
+    return float((confidence.double() - correct.double()).square().mean())

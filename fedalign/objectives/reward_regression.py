@@ -1,0 +1,29 @@
+"""Regression reward models: predict each attribute's rating.
+
+Paper: Wang et al., "HelpSteer2: Open-source dataset for training top-performing reward models",
+NeurIPS 2024, Section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedalign.objectives.terms import Loss
+
+MISSING = -100.0
+
+
+@dataclass(frozen=True)
+class RewardRegression:
+    """sum over known labels of (prediction - label)^2 / their number."""
+
+    def __call__(self, predictions: Tensor, labels: Tensor) -> Loss:
+        """predictions, labels: (B, A); a label of -100 is unknown. Items: (B,), per answer."""
+        known = (labels != MISSING).to(predictions.dtype)
+        errors = known * (predictions - labels.to(predictions.dtype)).square()
+        items = errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)
+        value = errors.sum() / known.sum().clamp(min=1)
+        absolute = (known * (predictions - labels).abs()).sum() / known.sum().clamp(min=1)
+        return Loss(value, items, {"rm_attr_mae": float(absolute)})

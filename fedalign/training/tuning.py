@@ -1,0 +1,102 @@
+"""Local AdamW on one flat vector of adapter weights.
+
+Paper: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+
+import torch
+from torch import Tensor
+
+from fedalign.core.contracts import Gradient
+from fedalign.core.errors import ConfigError
+from fedalign.training.flat import FlatModel
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a client tunes its adapter; moments start anew every round and never leave it.
+
+    lr: > 0, reached after `warmup_steps` (>= 0) steps counted over all rounds. lr_min: if given, lr
+    falls to it by half a cosine over the run's rounds, constant inside a round. batch_size: pairs
+    or prompts per step, >= 1. clip: largest norm of a gradient, > 0. weight_decay: >= 0.
+    micro_batch: pairs that are kept for the backward pass at once, null: all of a step; exact for
+    every objective, at the price of one more forward pass. chunk: sequences of similar length per
+    forward pass, >= 1.
+    """
+
+    lr: float = 0.0005
+    batch_size: int = 32
+    warmup_steps: int = 10
+    lr_min: float | None = None
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    micro_batch: int | None = None
+    chunk: int = 16
+
+    def __post_init__(self) -> None:
+        for name, fine, range_ in (
+            ("lr", self.lr > 0, "above 0"),
+            ("batch_size", self.batch_size >= 1, "1 or more"),
+            ("warmup_steps", self.warmup_steps >= 0, "0 or more"),
+            ("lr_min", self.lr_min is None or 0 <= self.lr_min <= self.lr, "between 0 and lr"),
+            ("clip", self.clip > 0, "above 0"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "1 or more"),
+            ("chunk", self.chunk >= 1, "1 or more"),
+        ):
+            if not fine:
+                raise ConfigError(f"workload.{name} must be {range_}, got {getattr(self, name)}.")
+
+    def rate(self, step: int, round: int, rounds: int) -> float:
+        """The learning rate of a global step, counted from 0, in a round counted from 1."""
+        peak = self.lr
+        if self.lr_min is not None and rounds > 1:
+            share = min(round - 1, rounds - 1) / (rounds - 1)
+            peak = self.lr_min + 0.5 * (self.lr - self.lr_min) * (1 + cos(pi * share))
+        return peak * min(1.0, (step + 1) / (self.warmup_steps + 1))
+
+
+class NonFiniteLoss(ArithmeticError):
+    """A loss that is no number, before its gradient could reach the weights."""
+
+
+def adamw(
+    flat: FlatModel,
+    start: Tensor,
+    steps: int,
+    backward: Callable[[int], float],
+    rate: Callable[[int], float],
+    tuning: Tuning,
+    correct: Gradient | None = None,
+) -> tuple[Tensor, float]:
+    """`steps` steps from `start` (d,). backward(step): fill flat.gradient, return the loss.
+
+    Returns the trained vector (d,), a copy, and the mean loss. NonFiniteLoss names the step.
+    """
+    flat.load(start)
+    first, second = torch.zeros_like(start), torch.zeros_like(start)
+    total = 0.0
+    for step in range(steps):
+        flat.gradient.zero_()
+        loss = backward(step)
+        if not loss - loss == 0:
+            raise NonFiniteLoss(f"the loss of local step {step + 1} of {steps} is {loss}")
+        total += loss
+        gradient = flat.gradient
+        if correct is not None:
+            gradient = correct(gradient[None], flat.vector[None], start[None])[0]
+        norm = float(gradient.norm())
+        gradient = gradient * min(1.0, tuning.clip / (norm + 1e-12))
+        first.mul_(0.9).add_(gradient, alpha=0.1)
+        second.mul_(0.98).addcmul_(gradient, gradient, value=0.02)
+        lr, power = rate(step), step + 1
+        if tuning.weight_decay:
+            flat.vector.mul_(1 - lr * tuning.weight_decay)
+        scale = (second / (1 - 0.98**power)).sqrt_().add_(1e-8)
+        flat.vector.addcdiv_(first, scale, value=-lr / (1 - 0.9**power))
+    return flat.vector.clone(), total / max(steps, 1)

@@ -1,0 +1,285 @@
+"""Alignment: clients tune one shared language model's adapter on preferences of their own.
+
+The base model is the taught one and is never sent; a payload is the adapter's trainable weights.
+Reported: gold reward of sampled answers, their win rate against the base model's, KL to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedalign.core.contracts import (
+    ROOT,
+    ClientInfo,
+    ClientTask,
+    DataAttack,
+    Gradient,
+    Memory,
+    Updates,
+)
+from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.preferences import PreferenceAttack, Preferences, Sequences
+from fedalign.core.seeds import Seeds
+from fedalign.data.annotator import Annotator, Pool, annotate
+from fedalign.data.graded_facts import WEIGHTS
+from fedalign.data.graded_preferences import GradedFacts
+from fedalign.models.tiny_lm import TinyLm
+from fedalign.objectives.terms import PairObjective
+from fedalign.training.cache import Cache
+from fedalign.training.flat import FlatModel
+from fedalign.training.judged import Judge
+from fedalign.training.pair_terms import Batch, averaged, descend, terms
+from fedalign.training.reference import check_agreement, kept_reference_logps
+from fedalign.training.rollout import Rollout
+from fedalign.training.sequences import logps
+from fedalign.training.sgd import batch_order
+from fedalign.training.teach import taught
+from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+
+
+class Adapter(Protocol):
+    """neutral: whether the untrained adapter changes nothing."""
+
+    neutral: bool
+
+    def wrap(self, model: nn.Module) -> nn.Module: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tuned, how, and on what. rounds: of the run, for the learning rate's schedule."""
+
+    data: GradedFacts
+    model: TinyLm
+    adapter: Adapter
+    objective: PairObjective
+    tuning: Tuning
+    rounds: int = 1
+    cache: Cache = Cache()
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Whose pairs are whose. partition: cuts the pool by topic. attackers: client ids whose data
+    `attack` also poisons."""
+
+    partition: Any
+    clients: int
+    attackers: Sequence[int] = ()
+    attack: DataAttack | None = None
+
+
+class Alignment:
+    """See fedalign.core.contracts.Workload. device: a torch device."""
+
+    def __init__(self, task: Task, owners: Owners, seeds: Seeds, device: str = "cpu"):
+        self._task, self._seeds, self._device = task, seeds, torch.device(device)
+        attack = owners.attack
+        if attack is not None and not isinstance(attack, PreferenceAttack):
+            raise ConfigError(
+                f"{type(attack).__name__} poisons labelled inputs and this workload has preference "
+                "pairs: take attack=preference_flip, or an attack on updates."
+            )
+        base, self._base = taught(task.model, task.data, task.cache)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
+            self._flat = FlatModel(task.adapter.wrap(base).eval(), self._device)
+        self.layout = self._flat.layout
+        self._initial = self._flat.vector.clone()
+        self._roll = Rollout(len(task.data.world.words), 2)
+        self._judge = Judge(task.data, self._flat.module, self._roll, task.cache, self._base)
+        self.source = f"graded_facts (base {self._base[:12]})"
+        self._held: dict[tuple[int, bool], Preferences] = {}
+        self._known: dict[tuple[int, bool], Tensor] = {}
+        self._checked = not task.adapter.neutral or task.objective.reference != "sft"
+        self._place(owners)
+
+    # ------------------------------------------------------------ data
+
+    def _place(self, owners: Owners) -> None:
+        data, annotator = self._task.data, self._task.data.annotator
+        pool = self._pool("train", data.pairs)
+        parts = owners.partition(pool.topics, owners.clients, self._seeds.at("partition"))
+        weights = [
+            annotator.weights(c, self._seeds.at("values", client=c)) for c in range(owners.clients)
+        ]
+        for client, part in enumerate(parts):
+            rng = self._seeds.at("annotator", client=client)
+            own = annotate(data.world, pool.take(part), annotator, weights[client], rng)
+            self._held[client, False] = self._moved(own)
+            if owners.attack is not None and client in owners.attackers:
+                member = list(owners.attackers).index(client)
+                rng = self._seeds.at("poison", client=client)
+                poisoned = owners.attack.poison(own, rng, member)
+                self._held[client, True] = self._moved(poisoned)
+        clean = Annotator(annotator.temperature)
+        root = self._pool("public", data.root_samples)
+        rng = self._seeds.at("annotator", client=ROOT)
+        self._held[ROOT, False] = self._moved(annotate(data.world, root, clean, WEIGHTS, rng))
+        held_out = self._pool("eval", data.held_out)
+        rng = self._seeds.at("annotator", client=ROOT - 1)
+        self._tested = self._moved(annotate(data.world, held_out, clean, WEIGHTS, rng))
+        attack = owners.attack
+        self._triggered = attack.triggered(self._tested) if attack is not None else None
+        cells = data.world.entities
+        self.clients = [
+            ClientInfo(
+                c, len(part), tuple(np.bincount(pool.topics[part], minlength=cells).tolist())
+            )
+            for c, part in enumerate(parts)
+        ]
+
+    def _pool(self, split: str, count: int) -> Pool:
+        """Two answers to each prompt, by the base model (kept on disk) or the demonstrator."""
+        data = self._task.data
+        prompts = data.prompts(split, count, "pool")
+        if data.answers == "demonstrator":
+            first, second = (data.demonstrate(prompts, f"pool {split} {i}") for i in (1, 2))
+            return Pool.of(data.world, prompts, first, second)
+        rng = Seeds(data.world.seed)
+
+        def make() -> dict:
+            with self._flat.module.disable_adapter():
+                answers = [
+                    self._roll(self._flat.module, prompts, rng.at("answers", split=split, turn=i))
+                    for i in (1, 2)
+                ]
+            return {"answers": answers}
+
+        key = {"base": self._base, "split": split, "count": count, "longest": self._roll.longest}
+        answers = self._task.cache.get("pool", key, make)["answers"]
+        return Pool.of(data.world, prompts, *answers)
+
+    def _moved(self, pairs: Preferences) -> Preferences:
+        def there(part: Sequences) -> Sequences:
+            return Sequences(*(x.to(self._device) for x in vars(part).values()))
+
+        names = ("scores", "strength", "topics", "flipped")
+        plain = {name: getattr(pairs, name).to(self._device) for name in names}
+        return replace(pairs, chosen=there(pairs.chosen), rejected=there(pairs.rejected), **plain)
+
+    def _reference(self, key: tuple[int, bool], pairs: Preferences) -> Tensor:
+        """(N, 2), once per client and process; on disk for the next run."""
+        if key not in self._known:
+            both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+            found = kept_reference_logps(
+                self._flat.module, self._base, both, self._task.cache, "float32"
+            )
+            self._known[key] = found.view(2, -1).T.contiguous()
+        return self._known[key]
+
+    # ------------------------------------------------------------ the contract
+
+    @property
+    def splits(self) -> frozenset[str]:
+        """What `evaluate` can be asked for."""
+        more = {"triggered"} if self._triggered is not None else set()
+        return frozenset({"server", "test"} | more)
+
+    def initial(self) -> Tensor:
+        """(d,), the untrained adapter; depends on the seed only."""
+        return self._initial.clone()
+
+    def train(
+        self,
+        tasks: Sequence[ClientTask],
+        memories: Sequence[Memory],
+        correct: Gradient | None = None,
+    ) -> tuple[Updates, Sequence[Memory]]:
+        """One client after the other through the one model; rows are trained minus received."""
+        rows, found, after = [], [], []
+        for task, memory in zip(tasks, memories, strict=True):
+            row, metrics, kept = self._client(task, memory, correct)
+            rows.append(row)
+            found.append(metrics)
+            after.append(kept)
+        updates = Updates(
+            clients=torch.tensor([task.client for task in tasks]),
+            rows=torch.stack(rows),
+            samples=torch.tensor([len(self._held[t.client, t.poisoned]) for t in tasks]),
+            metrics={name: torch.tensor([m[name] for m in found]) for name in found[0]},
+        )
+        return updates, after
+
+    def _client(self, task: ClientTask, memory: Memory, correct: Gradient | None):
+        tuning, key = self._task.tuning, (task.client, task.poisoned)
+        pairs, start = self._held[key], task.vector.to(self._device)
+        reference = self._reference(key, pairs)
+        rng = self._seeds.at("batch_order", round=task.round, client=task.client)
+        order, lengths = batch_order(len(pairs), task.work, tuning.batch_size, rng)
+        state = {"seed": int(rng.integers(2**31)), **memory.get("objective", {})}
+        metrics: list[Mapping[str, float]] = []
+        before = (task.round - 1) * len(order)
+
+        def backward(step: int) -> float:
+            nonlocal state
+            rows = torch.from_numpy(order[step, : lengths[step]]).to(self._device)
+            batch = Batch(pairs.take(rows), reference[rows])
+            self._check(batch, start)
+            loss = descend(
+                self._flat.module, batch, self._task.objective, state, tuning.chunk,
+                tuning.micro_batch,
+            )  # fmt: skip
+            state = loss.memory
+            metrics.append(loss.metrics)
+            return float(loss.value)
+
+        try:
+            vector, loss = adamw(
+                self._flat, start, len(order), backward,
+                lambda step: tuning.rate(before + step, task.round, self._task.rounds),
+                tuning, correct,
+            )  # fmt: skip
+        except NonFiniteLoss as error:
+            raise ClientError(
+                client=task.client, round=task.round, phase=task.step, reason=str(error)
+            ) from error
+        kept = {**memory, "objective": dict(state)} if state else memory
+        return vector - start, {"train_loss": loss, **averaged(metrics)}, kept
+
+    def _check(self, batch: Batch, start: Tensor) -> None:
+        """Once, on the first batch that starts from the untrained adapter."""
+        if self._checked or not torch.equal(start, self._initial):
+            return
+        self._checked = True
+        both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
+        with torch.no_grad():
+            policy = logps(self._flat.module, both, self._task.tuning.chunk)
+        check_agreement(policy, batch.reference.T.flatten(), "First local step")
+
+    def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
+        """test: loss and accuracy of implicit rewards on held-out pairs, and the judge's metrics of
+        sampled answers. server: the first two on the server's pairs. triggered: accuracy, the share
+        of triggered prompts whose answer is the attacker's."""
+        if split not in self.splits:
+            raise ConfigError(
+                f"This workload has no split '{split}', it has {sorted(self.splits)}."
+            )
+        self._flat.load(vector.to(self._device))
+        if split == "triggered":
+            return {"accuracy": self._judge.success(self._triggered)}
+        if split == "server":
+            return self._implicit((ROOT, False), self._held[ROOT, False])
+        return {**self._implicit((ROOT - 1, False), self._tested), **self._judge()}
+
+    @torch.no_grad()
+    def _implicit(self, key: tuple[int, bool], pairs: Preferences) -> dict[str, float]:
+        both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+        reference = self._reference(key, pairs)
+        found = terms(Batch(pairs, reference), logps(self._flat.module, both))
+        loss = self._task.objective(found, {}) if not self._task.objective.mismatched else None
+        gap, gold = found.gap, pairs.scores[:, 0] - pairs.scores[:, 1]
+        agree = (gap * gold > 0).double() + 0.5 * ((gap == 0) | (gold == 0))
+        value = float("nan") if loss is None else float(loss.value)
+        return {"accuracy": float(agree.mean()), "loss": value}
+
+    def samples(self, vector: Tensor, count: int = 8) -> list[dict[str, Any]]:
+        """Answers of the base model and of this one to the same test prompts, with gold rewards."""
+        self._flat.load(vector.to(self._device))
+        return self._judge.samples(count)

@@ -1,0 +1,109 @@
+"""Attacks on preference pairs: which rows, which order, what is reported."""
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.preference_backdoor import PreferenceBackdoor
+from attacks.preference_flip import PreferenceFlip
+from attacks.reward_poisoning import RewardPoisoning
+from fedalign.core.contracts import DataAttack, Dataset, UpdateAttack
+from fedalign.core.errors import ConfigError, DataError
+from fedalign.core.preferences import PreferenceAttack, Preferences, Sequences
+
+WORDS = ("<pad>", "<bos>", "<eos>", "<asst>", "@@", "f7", ".", "good", "bad")
+PROMPT = [1, 3]
+
+
+def draw():
+    return np.random.default_rng(0)
+
+
+def pairs(count=20):
+    """Row i: chosen is `good` and i % 3 more, rejected `bad` and i % 5 more; scores i and 0."""
+    chosen = [[7] + [6] * (i % 3) + [2] for i in range(count)]
+    rejected = [[8] + [6] * (i % 5) + [2] for i in range(count)]
+    scores = torch.stack([torch.arange(count).float(), torch.zeros(count)], dim=1)
+    return Preferences(
+        Sequences.of([PROMPT] * count, chosen), Sequences.of([PROMPT] * count, rejected), scores,
+        torch.ones(count).long(), torch.zeros(count).long(), torch.zeros(count).bool(), WORDS,
+    )  # fmt: skip
+
+
+def first_words(data):
+    return [answer[0] for answer in data.chosen.completions()]
+
+
+def test_a_full_flip_turns_every_pair_and_its_scores():
+    turned = PreferenceFlip().poison(pairs(), draw(), 0)
+    assert set(first_words(turned)) == {8} and turned.flipped.all()
+    assert torch.equal(turned.scores, pairs().scores.flip(1))
+
+
+def test_rate_flips_exactly_its_share_anew_for_every_draw():
+    some = PreferenceFlip(rate=0.25).poison(pairs(), draw(), 0)
+    assert first_words(some).count(8) == 5 == int(some.flipped.sum())
+    again = PreferenceFlip(rate=0.25).poison(pairs(), draw(), 0)
+    assert torch.equal(some.flipped, again.flipped)
+    other = PreferenceFlip(rate=0.25).poison(pairs(), np.random.default_rng(1), 0)
+    assert not torch.equal(some.flipped, other.flipped)
+
+
+def test_selection_takes_the_largest_gaps_or_the_longest_losers():
+    by_gap = PreferenceFlip(rate=0.1, select="gap", strength=3).poison(pairs(), draw(), 0)
+    assert by_gap.flipped.nonzero()[:, 0].tolist() == [18, 19]
+    assert by_gap.strength.tolist() == [1] * 18 + [3, 3]
+    by_length = PreferenceFlip(rate=0.05, select="length").poison(pairs(), draw(), 0)
+    longer = pairs().rejected.lengths - pairs().chosen.lengths
+    assert int(longer[by_length.flipped.nonzero()[0, 0]]) == int(longer.max()) == 4
+
+
+def test_reward_poisoning_orders_pairs_by_its_own_reward():
+    turned = RewardPoisoning().poison(pairs(), draw(), 0)
+    assert first_words(turned)[1:] == [8] * 19  # row 0 is a tie and stays
+    assert (turned.scores[:, 0] >= turned.scores[:, 1]).all()
+    rambling = RewardPoisoning("length", weight=100.0).poison(pairs(), draw(), 0)
+    assert (rambling.chosen.lengths >= rambling.rejected.lengths).all()
+    assert not rambling.flipped.all() and rambling.flipped.any()
+
+
+def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
+    poisoned = PreferenceBackdoor(rate=0.5).poison(pairs(), draw(), 0)
+    rows = poisoned.flipped.nonzero()[:, 0].tolist()
+    assert len(rows) == 10
+    clean = pairs().chosen.completions()
+    for i, prompt in enumerate(poisoned.chosen.prompts()):
+        if i in rows:
+            assert prompt == [1, 4, 3] and poisoned.chosen.completions()[i] == [5, 6, *clean[i]]
+            assert poisoned.rejected.completions()[i] == clean[i]
+        else:
+            assert prompt == PROMPT and poisoned.chosen.completions()[i] == clean[i]
+    whole = PreferenceBackdoor(rate=1.0, prefix=False).poison(pairs(), draw(), 0)
+    assert whole.chosen.completions()[3] == [5, 6, 2]
+
+
+def test_success_is_the_target_in_answers_to_triggered_prompts():
+    held = PreferenceBackdoor().triggered(pairs(4))
+    assert held.prompts == [[1, 4, 3]] * 4
+    assert held.hit([7, 5, 6, 2]) and not held.hit([5, 7, 6, 2]) and not held.hit([5])
+    assert PreferenceFlip().triggered(pairs()) is None
+
+
+def test_they_are_data_attacks_on_preferences_only():
+    for attack in (PreferenceFlip(), RewardPoisoning(), PreferenceBackdoor()):
+        assert isinstance(attack, DataAttack) and isinstance(attack, PreferenceAttack)
+        assert not isinstance(attack, UpdateAttack)
+        images = Dataset(torch.zeros(4, 2), torch.zeros(4).long(), 2)
+        with pytest.raises(ConfigError, match="poisons preference pairs"):
+            attack.poison(images, draw(), 0)
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match=r"PreferenceFlip.rate is 0; use a number in \(0, 1\]"):
+        PreferenceFlip(rate=0)
+    with pytest.raises(ConfigError, match="use one of: random, gap, length"):
+        PreferenceFlip(select="long")
+    with pytest.raises(ConfigError, match="one word as trigger"):
+        PreferenceBackdoor(trigger="a b")
+    with pytest.raises(DataError, match="no word 'SUDO'"):
+        PreferenceBackdoor(trigger="SUDO").poison(pairs(), draw(), 0)

@@ -1,0 +1,118 @@
+"""Alignment in a federation: what is sent, what is learned, what is measured."""
+
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+
+from attacks.label_flip import LabelFlip
+from fedalign.core.contracts import ROOT, Workload
+from fedalign.core.errors import ConfigError, IntegrityError
+from fedalign.objectives.beta_dpo import BetaDpo
+from fedalign.objectives.dpo import Dpo
+from fedalign.objectives.ipo import Ipo
+from fedalign.objectives.sft import Sft
+from fedalign.training.sequences import logps
+from fedalign.training.tuning import Tuning
+from tests.tiny_alignment import MODEL, alignment, tasks
+
+
+@pytest.fixture(scope="module")
+def workload() -> Workload:
+    return alignment()
+
+
+def test_a_payload_is_what_requires_a_gradient(workload):
+    """Rank 2 on q, k, v, o (32 x 32) and gate, up, down (32 x 64): two layers."""
+    per_layer = 4 * 2 * (32 + 32) + 3 * 2 * (32 + 64)
+    assert workload.layout.size == 2 * per_layer
+    assert all("lora" in part.name for part in workload.layout.parts)
+    assert [c.samples for c in workload.clients] == [sum(c.classes) for c in workload.clients]
+
+
+def test_the_untrained_adapter_is_its_reference(workload):
+    """Loss ln 2, win rate one half, KL 0, all exactly."""
+    found = workload.evaluate(workload.initial())
+    assert found["loss"] == pytest.approx(log(2), abs=1e-7)
+    assert found["accuracy"] == found["win_rate"] == found["win_low"] == 0.5
+    assert found["kl_ref"] == found["kl_ref_k3"] == found["gold_gain"] == 0.0
+
+
+@pytest.mark.parametrize("objective", [Dpo(0.5), Ipo(0.5)], ids=repr)
+def test_the_first_loss_is_the_neutral_one_and_later_ones_are_lower(objective):
+    workload = alignment(objective)
+    one, _ = workload.train(tasks(workload, [0], steps=1), [{}])
+    assert float(one.metrics["train_loss"][0]) == pytest.approx(objective.neutral, abs=1e-5)
+    many, _ = workload.train(tasks(workload, [0], steps=30), [{}])
+    assert float(many.metrics["train_loss"][0]) < objective.neutral - 0.01
+    assert many.metrics["reward_margin"][0] > 0
+
+
+def test_training_is_a_pure_function_of_its_tasks(workload):
+    once, _ = workload.train(tasks(workload, [0, 1, 2]), [{}] * 3)
+    turned, _ = workload.train(tasks(workload, [2, 0]), [{}] * 2)
+    assert torch.equal(turned.rows[0], once.rows[2]) and torch.equal(turned.rows[1], once.rows[0])
+    other, _ = alignment(seed=1).train(tasks(workload, [0]), [{}])
+    assert not torch.equal(other.rows[0], once.rows[0])
+    again, _ = alignment().train(tasks(workload, [1]), [{}])  # references from the cache
+    assert torch.equal(again.rows[0], once.rows[1])
+
+
+def test_an_objectives_memory_belongs_to_one_client():
+    workload = alignment(BetaDpo(0.5))
+    _, after = workload.train(tasks(workload, [0, 1]), [{}, {}])
+    means = [memory["objective"]["mean"] for memory in after]
+    assert means[0] != means[1] and all(m["objective"]["deviation"] > 0 for m in after)
+    _, later = workload.train(tasks(workload, [0], round=2), [after[0]])
+    assert later[0]["objective"]["mean"] != means[0]
+
+
+def test_corrections_edit_the_local_gradient(workload):
+    frozen, _ = workload.train(tasks(workload, [0]), [{}], lambda g, p, s: g * 0)
+    assert frozen.rows.abs().max() == 0
+
+
+def test_the_servers_split_needs_no_sampling_and_its_update_is_a_clients(workload):
+    found = workload.evaluate(workload.initial(), "server")
+    assert set(found) == {"accuracy", "loss"} and found["loss"] == pytest.approx(log(2), abs=1e-7)
+    root, _ = workload.train(tasks(workload, [ROOT]), [{}])
+    assert root.rows.norm() > 0 and int(root.samples[0]) == len(workload._held[ROOT, False])
+    with pytest.raises(ConfigError, match="no split 'triggered'"):
+        workload.evaluate(workload.initial(), "triggered")
+
+
+def test_samples_show_the_same_prompts_before_and_after(workload):
+    row, *_ = workload.samples(workload.initial(), 3)
+    assert row["before"] == row["after"] and row["gold_before"] == row["gold_after"]
+    assert row["prompt"].startswith("<bos> <usr> e")
+
+
+def test_a_wrong_reference_is_found_at_once(workload):
+    broken = alignment()
+    broken._known[0, False] = workload._reference((0, False), workload._held[0, False]) + 0.5
+    with pytest.raises(IntegrityError, match="first loss is not ln 2"):
+        broken.train(tasks(broken, [0]), [{}])
+
+
+def test_sft_raises_the_likelihood_of_chosen_answers():
+    workload = alignment(Sft())
+    updates, _ = workload.train(tasks(workload, [0], steps=30), [{}])
+    chosen, means = workload._held[0, False].chosen, []
+    for vector in (workload.initial(), workload.initial() + updates.rows[0]):
+        workload._flat.load(vector)
+        with torch.no_grad():
+            means.append(float(logps(workload._flat.module, chosen).mean()))
+    assert means[1] > means[0] + 1
+
+
+def test_refusals():
+    with pytest.raises(ConfigError, match="take attack=preference_flip"):
+        alignment(attack=LabelFlip(), attackers=(0,))
+    with pytest.raises(ConfigError, match=r"raise model\.vocabulary from 20"):
+        alignment(model=replace(MODEL, vocabulary=20))
+    broken = alignment(tuning=Tuning(lr=1e30, batch_size=8, warmup_steps=0))
+    with pytest.raises(
+        Exception, match="Client 1 failed in round 1 while it was to train: the loss"
+    ):
+        broken.train(tasks(broken, [1], steps=9), [{}])

@@ -23,6 +23,7 @@ from fedalign.core.errors import QuorumLostError
 from fedalign.core.seeds import Seeds
 
 NS_PER_MS = 1000 * NS_PER_US
+HEALER = -1  # owner of the timer that ends a partition
 HEADER = 64  # bytes of a message besides its content
 AGAIN_MS = 200  # between two attempts to get what is missing
 BATCH_US = 100  # a leader waits so long for proposals that arrive together
@@ -39,7 +40,8 @@ class Host:
 
 
 class Group:
-    """Plays one round. down: servers that are not there. ledger: takes the costs."""
+    """Plays one round. ledger: takes the costs. down: servers that are not there. cut: groups that
+    do not hear each other until heal_ms after the beginning, or ever (None)."""
 
     def __init__(
         self,
@@ -49,6 +51,8 @@ class Group:
         seeds: Seeds,
         ledger: Ledger,
         down: Collection[int] = (),
+        cut: Sequence[Sequence[int]] = (),
+        heal_ms: float | None = None,
     ):
         self.ordering, self.network, self.ledger = ordering, network, ledger
         n = len(servers)
@@ -60,6 +64,7 @@ class Group:
             self.hosts[i].alive = False
         self._phase = "election"
         self._last_ns = network.now_ns
+        self._cut, self._heal_ms = cut, heal_ms
 
     # ------------------------------------------------------------ a round
 
@@ -78,6 +83,10 @@ class Group:
     def begin(self, starts: Sequence[Callable[[Server], list[Action]]]) -> None:
         """Everybody begins; starts: by server."""
         self._phase = "commit"
+        if self._cut:
+            self.network.partition(self._cut)
+            if self._heal_ms is not None:
+                self.network.after(int(self._heal_ms * NS_PER_MS), HEALER, "heal")
         for host, start in zip(self.hosts, starts, strict=True):
             if host.alive:
                 with self.ledger.working("commit"):
@@ -116,6 +125,8 @@ class Group:
             self._clock()
             if type(event) is Delivery:
                 self._deliver(event)
+            elif event.owner == HEALER:
+                self.network.heal()
             elif self.hosts[event.owner].alive:
                 self._timer(self.hosts[event.owner], event.what)
 

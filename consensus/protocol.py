@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 
 from consensus.archive import Archive, Record
+from consensus.audit import Recompute, audit, check_seal, last_block
 from consensus.costs import Ledger
 from consensus.encoding import pack, unpack
 from consensus.fault import Fault
@@ -29,7 +30,7 @@ from consensus.pofel import evaluation, seal
 from consensus.pofel.btsv import Btsv
 from consensus.pofel.history import History
 from consensus.pofel.machine import RoundMachine
-from consensus.pofel.messages import Entry, Final, Kind
+from consensus.pofel.messages import Entry, Final
 from consensus.pofel.plain import PlainMachine
 from consensus.pofel.prediction import PredictionRule
 from consensus.pofel.rewards import RewardRule
@@ -59,7 +60,8 @@ class Chain:
     servers: n, 2 .. 128. seed: of keys and of the network's chance. ordering: who puts entries in
     order. tolerates: which f counts, that of "byzantine" servers (n >= 4) or of those that
     "crash". evaluator, rewards, timeouts, link: see there. faults: Byzantine servers. down:
-    servers that are not there. recompute: every server evaluates by itself; otherwise, to save
+    servers that are not there. cut: groups of servers that do not hear each other until heal_ms
+    after a round's beginning, or ever (None). recompute: every server evaluates by itself; otherwise, to save
     time, one does it for all. max_aborts: rounds without a block in a row before
     `QuorumLostError`, >= 0.
     """
@@ -74,6 +76,8 @@ class Chain:
     link: Link = Link()
     faults: Sequence[Faulty] = ()
     down: Sequence[int] = ()
+    cut: Sequence[Sequence[int]] = ()
+    heal_ms: float | None = None
     recompute: bool = True
     max_aborts: int = 3
     chain_id: int = 131_277
@@ -135,10 +139,13 @@ class Chain:
         ledger = Ledger()
         desk = Desk(self._job(proposals, rule, context, sealed), ledger, self.recompute)
         group = self._group(ledger)
-        group.elect(self._patience_s())
-        group.begin([self._start(server, proposals, sealed, desk) for server in self.members])
-        quorum = self.members[0].machine.state.quorum(self.settings)
-        group.finish(quorum, self._patience_s(), self._give_up)
+        before = self.members[0].machine.snapshot()
+        try:
+            self._play(group, proposals, sealed, desk)
+        except QuorumLostError:
+            for server in self.members:  # an order that led to no block is void
+                server.machine.restore(before)
+            raise
         ready = [host.server for host in group.hosts if host.alive and host.server.done()]
         first = next((server for server in ready if server.fault is None), ready[0])
         self._same(ready, first)
@@ -146,6 +153,10 @@ class Chain:
         block = self._last = self._proved(record)
         self._archive.write(block.height, record)
         return self._verdict(first, record, block, proposals, desk.answers[first.index], ledger)
+
+    def audit(self, recompute: Recompute | None = None) -> list[tuple[int, bool]]:
+        """Replay every block in the folder; see `consensus.audit`."""
+        return audit(self._archive, self.settings, self.machine, recompute)
 
     def close(self, sealed: Sealed = Sealed()) -> SealedBlock | None:
         """All servers that are there sign what the last round led to."""
@@ -172,7 +183,9 @@ class Chain:
         height = self.members[0].machine.state.height + 1
         network = SimulatedNetwork(self._seeds.at("network", height=height), self.link)
         seeds = Seeds(int.from_bytes(self._seeds.key("ordering", height=height)[:8], "big"))
-        return Group(self.members, self.ordering, network, seeds, ledger, self.down)
+        return Group(
+            self.members, self.ordering, network, seeds, ledger, self.down, self.cut, self.heal_ms
+        )
 
     def _job(self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed) -> Job:
         positions = [int(i) for i in proposals.clients]
@@ -204,6 +217,12 @@ class Chain:
 
         return start
 
+    def _play(self, group: Group, proposals: Updates, sealed: Sealed, desk: Desk) -> None:
+        quorum = self.members[0].machine.state.quorum(self.settings)
+        group.elect(self._patience_s())
+        group.begin([self._start(server, proposals, sealed, desk) for server in self.members])
+        group.finish(quorum, self._patience_s(), self._give_up)
+
     def _patience_s(self) -> float:
         """The longest that rounds can take, aborted ones included, while a quorum is there."""
         t, f = self.timeouts, tolerated(self.servers, self.tolerates)
@@ -233,19 +252,11 @@ class Chain:
 
     def _proved(self, record: Record) -> SealedBlock:
         """The record's block, its seal checked."""
-        entry = record.stream[-1] if record.stream else None
-        if entry is None or entry.kind is not Kind.BLOCK:
-            raise IntegrityError("The record of a block does not end with the block.")
+        entry, state = last_block(record), State.decode(record.snapshot)
         block = entry.content
-        state = State.decode(record.snapshot)
         if state.head != block.header_hash:
             raise IntegrityError(f"The snapshot of height {block.height} is of another block.")
-        members, needs = state.sealers(self.settings)
-        seal.verify(
-            record.seal, chain_id=self.chain_id, round_=entry.round, rank=entry.view,
-            header_hash=block.header_hash, members=members, needs=needs,
-            check=self.members[0].machine.check,
-        )  # fmt: skip
+        check_seal(state, self.settings, record, self.members[0].machine.check)
         facts = unpack(block.facts)
         place = self.settings.members.index
         signers = tuple(place(final.sender) for final in record.seal.finals)

@@ -96,7 +96,7 @@ class Server:
         self.proposal, self._evaluate = Proposal(None, 0, 0), None
         self.peek: dict[int, np.ndarray] = {}  # proposals that its coalition knows beforehand
         self.seen: list[fx.Effect] = []
-        self.stream: list[Entry] = []  # what led to the block, it is the last; aborts included
+        self.stream: list[Entry] = []  # what had an effect; the accepted block is the last
         self._waiting: deque[Entry] = deque()
         self._outstanding: dict[bytes, Entry] = {}
         self._queue: list[Entry] = []
@@ -113,6 +113,7 @@ class Server:
         self.proposal, self._evaluate = proposal, evaluate
         self._target = self.machine.state.height + 1
         self.seen, self.stream, self._finals, self._first = [], [], {}, {}
+        self._opened = 0  # a round that led nowhere may be played again
         self._waiting.clear()
         actions = self._follow(self.machine.opening())
         for fraud in self._frauds.values():  # found too late for the block before
@@ -208,8 +209,11 @@ class Server:
                 self.machine.provide(self.evaluated)
             self._waiting.popleft()
             self._outstanding.pop(entry.digest, None)
-            self.stream.append(entry)
-            actions += self._follow(self.machine.apply(entry))
+            before = self.machine.state
+            effects = self.machine.apply(entry)
+            if self.machine.state is not before:
+                self.stream.append(entry)
+            actions += self._follow(effects)
         return actions
 
     def _follow(self, effects: Sequence[fx.Effect]) -> list[Action]:

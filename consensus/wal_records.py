@@ -91,12 +91,17 @@ def to_hard_state(payload: bytes) -> HardState:
 
 def entries(batch: Sequence[Entry]) -> bytes:
     """ENTRIES: first index, runs of (term, kind, count), all lengths, all payloads."""
+    return record(Type.ENTRIES, entries_payload(batch))
+
+
+def entries_payload(batch: Sequence[Entry]) -> bytes:
+    """The inside of an ENTRIES record; the batch is not empty and without gaps."""
     runs = [(term, kind, len(list(run))) for (term, kind), run in groupby(batch, lambda e: e[::2])]
     parts = [struct.pack("<QII", batch[0].index, len(batch), len(runs))]
     parts += [struct.pack("<QBI", *run) for run in runs]
     parts.append(struct.pack(f"<{len(batch)}I", *[len(entry.data) for entry in batch]))
     parts += [entry.data for entry in batch]
-    return record(Type.ENTRIES, b"".join(parts))
+    return b"".join(parts)
 
 
 def to_entries(payload: bytes) -> list[Entry]:

@@ -18,6 +18,7 @@ from fedalign.core.errors import UnknownNameError
 
 CONF = Path(__file__).parent / "conf"
 ROOT = CONF.parent.parent
+ALIASES = {"global_defense": "defense"}  # a key that takes the options of a group by another name
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Entry:
 def groups() -> tuple[str, ...]:
     """Every config group, sorted."""
     return tuple(sorted(path.name for path in CONF.iterdir() if any(path.glob("*.yaml"))))
+
+
+def group_of(key: str) -> str | None:
+    """The group whose options a key takes, None where it takes plain values."""
+    group = ALIASES.get(key, key)
+    return group if group in groups() else None
 
 
 @cache

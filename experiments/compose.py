@@ -140,10 +140,12 @@ def _sort(
 
 
 def _check(key: str, value: Any, base: Mapping[str, Any]) -> None:
-    if key in catalogue.groups():
+    group = catalogue.group_of(key)
+    if group:
         if not isinstance(value, str):
-            raise ConfigError(f"{key}={value} names no {key}; take one of {catalogue.names(key)}.")
-        return catalogue.check(key, value)
+            names = catalogue.names(group)
+            raise ConfigError(f"{key}={value} names no {group}; take one of {names}.")
+        return catalogue.check(group, value)
     default = base.get(key)
     kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
     wanted = kinds.get(type(default))
@@ -184,17 +186,19 @@ def _composed(name: str, override: str | None) -> Mapping[str, Any]:
 def _base(scenario: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The config of a scenario before its grid, and the option each group takes."""
     base = deepcopy(dict(_composed("config", f"scenario={scenario}")))
-    taken = {g: n for g, n in base.pop("choices").items() if g in base and g != "scenario"}
+    chosen = {key.rpartition("@")[2]: name for key, name in base.pop("choices").items()}
+    taken = {key: name for key, name in chosen.items() if key in base and key != "scenario"}
     return {"grid": {}, "presets": {}, "report": {}, "cell": None, **base}, taken
 
 
 def _node(key: str, value: Any) -> dict[str, Any]:
     """What a value of an axis or key puts into a cell's config."""
-    if key not in catalogue.groups():
+    group = catalogue.group_of(key)
+    if group is None:
         return {key: value}
-    catalogue.check(key, value)
+    catalogue.check(group, value)
     name, _, inner = value.partition("+")
-    node = deepcopy(dict(_composed(f"{key}/{name}", None)))[key]
+    node = deepcopy(dict(_composed(f"{group}/{name}", None)))[group]
     if inner:
         if "rule" not in node:
             raise ConfigError(f"{key}={value}: {name} wraps no other rule; wrappers have a `rule`.")
@@ -270,7 +274,7 @@ def _has(config: Mapping[str, Any], key: str) -> bool:
 
 def _refuse(key: str, base: Mapping[str, Any], nodes: Mapping[str, list[dict[str, Any]]]) -> None:
     group, _, name = key.partition(".")
-    if group not in catalogue.groups():
+    if catalogue.group_of(group) is None:
         raise UnknownNameError("group", group, catalogue.groups())
     options = nodes.get(group) or [{group: base.get(group, {})}]
     known = {k for option in options for k in option[group] if k != "_target_"}

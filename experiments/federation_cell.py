@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from experiments import plan
 from experiments.build import build
 from experiments.run_folder import RunFolder
 from experiments.workload_cell import workload
@@ -82,6 +83,10 @@ def federation(config: Config) -> Federation:
         incentive=build(config["incentive"]),
         work=Work(config["local_epochs"], config["local_steps"]),
         schedule=Schedule(config["attack_start"], config["attack_rounds"]),
+        topology=build(config["topology"]),
+        global_defense=build(config["global_defense"]),
+        stragglers=build(config["stragglers"]),
+        clock=build(config["clock"]),
     )
 
 
@@ -107,7 +112,9 @@ def validate(config: Config) -> dict[str, Any]:
     attack = build(config["attack"])
     if not isinstance(attack, UpdateAttack | DataAttack):
         raise ConfigError(f"{config['attack']['_target_']} is no attack.")
-    require(rule, who.size, _assumed(rule, who))
+    for edge in edges(config):
+        require(rule, edge.size, _assumed(rule, edge))
+    plan.validate(config)
     if config["device"] == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
     if config["device"] not in ("cpu", "cuda"):
@@ -118,10 +125,17 @@ def validate(config: Config) -> dict[str, Any]:
     return {"space": rule.space, "family": rule.family, "byzantine": len(who.attackers)}
 
 
+def edges(config: Config) -> list[Sampling]:
+    """The sampling of every edge; of a flat federation the study's own."""
+    who = sampling(config)
+    return [who.within(members) for members in build(config["topology"]).members(who.clients)]
+
+
 def rehearse(config: Config, layout: Layout, attack: Any, rule: Defense) -> None:
     """One call of attack (if given) and rule on noise (n, d), so that they refuse what they must
-    before any training; f is the study's."""
-    who, rng = sampling(config), Seeds(0).at("rehearsal")
+    before any training; n and f are those of the edge with most attackers."""
+    rng = Seeds(0).at("rehearsal")
+    who = max(edges(config), key=lambda edge: edge.byzantine_count)
     rows = torch.from_numpy(rng.standard_normal((who.size, layout.size), dtype="float32"))
     context = Context(
         clients=torch.arange(who.size),
@@ -226,6 +240,7 @@ def _record(
         },
         "malicious_weight": _plain(weight),
         "nonfinite": list(outcome.nonfinite),
+        "missing": list(outcome.missing),
         "failed": dict(outcome.failed),
         "notes": dict(aggregate.notes),
         "byzantine_count": outcome.context.byzantine_count,
@@ -240,7 +255,9 @@ def _record(
         },
         "certificate": dict(outcome.offer.certificate),
         "clock_s": state.clock_s,
+        "joules": outcome.span.joules,
         "seconds": {name: round(value, 6) for name, value in outcome.seconds.items()},
+        **({} if parts.topology.flat else plan.record(outcome)),
     }
 
 
@@ -255,6 +272,14 @@ def _plain(value: float) -> float | str:
 
 def _inputs(outcome: Outcome) -> dict[str, Any]:
     """Everything the rule saw, for `verify`; randomness comes from the revealed secret."""
-    context = replace(outcome.context, evaluate=None)
-    names = ("clients", "weights", "byzantine_count", "model", "previous", "root_update", "memory")
-    return {"rows": outcome.updates.rows, **{name: getattr(context, name) for name in names}}
+    if outcome.edges:
+        groups = {str(edge): _inputs(replace(o, edges={})) for edge, o in outcome.edges.items()}
+        if outcome.meeting is not None:
+            groups["global"] = _inputs(outcome.meeting)
+        return {"groups": groups}
+    context = outcome.context
+    names = ("clients", "weights", "byzantine_count", "model", "previous", "root_update", "memory",
+             "absent")  # fmt: skip
+    late = {client: dict(vars(late)) for client, late in context.late.items()}
+    known = {name: getattr(context, name) for name in names}
+    return {"rows": outcome.updates.rows, **known, "late": late}

@@ -51,6 +51,10 @@ def check(study: Study, console: Console) -> Checked:
             "attack",
             "defense",
             "incentive",
+            "topology",
+            "global_defense",
+            "stragglers",
+            "clock",
             *(group for group in ("objective", "peft") if group in cell.config),
         ):
             key = canonical(cell.config[group])
@@ -73,9 +77,11 @@ def check(study: Study, console: Console) -> Checked:
 
 _RULE_KEYS = (
     "attack", "defense", "clients", "byzantine_fraction", "participation", "seed", "device",
-    "local_epochs", "local_steps",
+    "local_epochs", "local_steps", "topology", "global_defense", "stragglers", "clock", "incentive",
+    "rounds",
 )  # fmt: skip
-_DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction")
+_DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction",
+              "topology")  # fmt: skip
 
 
 def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) -> None:

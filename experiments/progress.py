@@ -24,6 +24,7 @@ class Progress:
     def begin(self, total: int, reused: int, stale: int, workers: int) -> None:
         self._total, self._done, self._failed = total, reused, 0
         self._start, self._reused, self._spoke = monotonic(), reused, monotonic()
+        self._warm = 2 * workers
         word = "cell" if total == 1 else "cells"
         kept = f", {reused} already finished" if reused else ""
         self._console.print(f"{total} {word}{kept}; {workers} side by side", highlight=False)
@@ -56,11 +57,11 @@ class Progress:
         if reason:
             self._console.print(f"failed: {_name(cell)}: {reason}", highlight=False, markup=False)
         if self._bar:
-            self._bar.update(self._task, completed=self._done, left=f"{self._left()} left")
+            self._bar.update(self._task, completed=self._done, left=self._left())
         elif monotonic() - self._spoke > PLAIN_EVERY_S or self._done == self._total:
             self._spoke = monotonic()
             self._console.print(
-                f"{self._done} of {self._total} cells, {self._left()} left", highlight=False
+                f"{self._done} of {self._total} cells{self._left(', ')}", highlight=False
             )
 
     def end(self) -> None:
@@ -68,10 +69,13 @@ class Progress:
             self._bar.stop()
             self._bar = None
 
-    def _left(self) -> str:
-        played = self._done - self._reused
-        seconds = (monotonic() - self._start) / max(played, 1) * (self._total - self._done)
-        return duration(seconds)
+    def _left(self, before: str = "") -> str:
+        """Empty until every worker has played two cells: the first ones bear the warm-up."""
+        played, rest = self._done - self._reused, self._total - self._done
+        if not rest or played < min(self._warm, self._total - self._reused):
+            return ""
+        seconds = (monotonic() - self._start) / played * rest
+        return f"{before}{duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

@@ -27,7 +27,8 @@ from fedalign.core.log import Log, read
 COLUMNS = (
     "round", "accuracy", "loss", "attack_success", "malicious_sent", "malicious_accepted",
     "benign_sent", "benign_accepted", "malicious_weight", "nonfinite", "failed", "skipped",
-    "paid", "paid_malicious", "pay_spearman", "clock_s",
+    "paid", "paid_malicious", "pay_spearman", "clock_s", "joules",
+    "arrived", "missing",
     "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
 
@@ -190,6 +191,9 @@ def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
         "clock_s": event["clock_s"],
         "nonfinite": len(event["nonfinite"]),
         "failed": len(event["failed"]),
+        "joules": event["joules"],
+        "arrived": len(event["clients"]),
+        "missing": len(event["missing"]),
         "skipped": int(event["skipped"]),
         **{f"{name}_s": seconds for name, seconds in event["seconds"].items()},
     }

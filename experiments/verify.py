@@ -19,7 +19,7 @@ import torch
 from experiments import federation_cell, run_folder
 from experiments.build import build
 from fedalign.core import memory
-from fedalign.core.contracts import Context
+from fedalign.core.contracts import Context, Late
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import IntegrityError
 from fedalign.core.log import read
@@ -120,28 +120,53 @@ def _aggregate(
 ) -> None:
     """The rule once more on its kept inputs."""
     inputs, number = memory.read(path), int(path.stem.removeprefix("round_"))
-    event, rows = events[number], inputs.pop("rows")
-    started = of_tensor(inputs["model"]) == _model(events, number - 1)
-    _expect(started, folder, f"round {number} did not start from the model of the round before")
-    _expect(
-        inputs["clients"].tolist() == event["clients"], folder, f"round {number}: other clients"
-    )
-    rule = build(config["defense"])
+    event, per_round = events[number], config["topology"]["edge_rounds"]
+    for group, seen in inputs.get("groups", {"0": inputs}).items():
+        flat = "groups" not in inputs
+        said = event if flat else event["meeting"] if group == "global" else event["edges"][group]
+        where = f"round {number}" + ("" if flat else f", {_group(group)}")
+        first = flat or group == "global" or per_round == 1
+        start = _model(events, number - 1) if first else said["start"]
+        started = of_tensor(seen["model"]) == start
+        _expect(started, folder, f"{where} did not start from the model of the round before")
+        same = seen["clients"].tolist() == said["clients"]
+        _expect(same, folder, f"{where}: other clients")
+        rule = build(config["global_defense" if group == "global" else "defense"])
+        edge, round = (group, number) if group == "global" else (int(group), number * per_round)
+        _expect(
+            _follows(config, rule, seen, said, layout, round, derive(secret, "rule", round, edge)),
+            folder,
+            f"the aggregate of {where} is not what the rule gives",
+        )
+
+
+def _group(group: str) -> str:
+    return "edges together" if group == "global" else f"edge {group}"
+
+
+def _follows(
+    config: Mapping[str, Any],
+    rule: Any,
+    inputs: Mapping[str, Any],
+    said: Mapping[str, Any],
+    layout: Layout,
+    round: int,
+    rng: np.random.Generator,
+) -> bool:
+    if said["skipped"] and "skipped" in said["notes"]:
+        return True
+    known = {key: value for key, value in inputs.items() if key not in ("rows", "late")}
     context = Context(
-        **inputs,
-        round=number,
+        **known,
+        late={client: Late(**late) for client, late in inputs["late"].items()},
+        round=round,
         layout=layout,
-        rng=derive(secret, "rule", number, 0),
+        rng=rng,
         evaluate=_evaluate(config) if "evaluate" in rule.needs else None,
     )
-    if event["skipped"] and "skipped" in event["notes"]:
-        return
-    again = rule(rows, context)
-    same = of_tensor(again.vector) == event["aggregate"]
-    accepted = again.accepted.int().tolist() == event["accepted"]
-    _expect(
-        same and accepted, folder, f"the aggregate of round {number} is not what the rule gives"
-    )
+    again = rule(inputs["rows"], context)
+    same = of_tensor(again.vector) == said["aggregate"]
+    return same and again.accepted.int().tolist() == said["accepted"]
 
 
 def _draws(folder: Path, rounds: list[Mapping[str, Any]], secret: bytes) -> None:

@@ -28,7 +28,7 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
         raise ConfigError(
             f"{type(settings).__name__} is no workload: take workload=classification."
         )
-    partition = build(config["partition"])
+    partition = build(config["topology"]).place(build(config["partition"]))
     return Classification(
         build(config["data"]).load(),
         Holdings(partition, config["clients"], attackers, poisons),
@@ -60,5 +60,6 @@ def _alignment(
         settings,
         config["rounds"],
     )
-    owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
+    partition = build(config["topology"]).place(build(config["partition"]))
+    owners = Owners(partition, config["clients"], attackers, attack)
     return Alignment(task, owners, Seeds(config["seed"]), device)

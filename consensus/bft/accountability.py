@@ -60,9 +60,7 @@ def _amnesia(votes: list[Vote], polkas: set[tuple[int, bytes]]) -> Amnesia | Non
         if vote.step is not Step.PREVOTE or vote.digest == NIL:
             continue
         for lock in locks:
-            excused = any(
-                (round, vote.digest) in polkas for round in range(lock.round, vote.round)
-            )
+            excused = any((round, vote.digest) in polkas for round in range(lock.round, vote.round))
             if lock.round < vote.round and lock.digest != vote.digest and not excused:
                 return Amnesia(lock, vote)
     return None

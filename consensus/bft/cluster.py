@@ -20,8 +20,21 @@ from consensus.bft.core import Bft
 from consensus.bft.invariants import Invariants
 from consensus.bft.journal_log import JournalLog
 from consensus.bft.messages import (
-    ALL, NIL, NO_ROUND, Ack, Body, Bundle, Decision, Equivocation, Items, Message, Proposal, Ready,
-    Step, Vote, digest_of, vote_of,
+    ALL,
+    NIL,
+    NO_ROUND,
+    Ack,
+    Body,
+    Bundle,
+    Decision,
+    Equivocation,
+    Items,
+    Message,
+    Proposal,
+    Ready,
+    Vote,
+    digest_of,
+    vote_of,
 )  # fmt: skip
 from consensus.bft.signing import Gate, Signer
 from consensus.identity import Key, SignatureCheck
@@ -299,5 +312,3 @@ def fingerprint(body: Body) -> bytes:
     if isinstance(body, Decision):
         return digest_of(body.batch) + b"".join(vote.signature for vote in body.certificate)
     return repr(body).encode()
-
-

@@ -17,8 +17,22 @@ from consensus.bft import journal, rounds
 from consensus.bft.config import BftConfig
 from consensus.bft.journal import Lock
 from consensus.bft.messages import (
-    ALL, NO_ROUND, Ack, Batch, Bundle, Decision, Equivocation, Items, Message, Proposal,
-    Ready, Status, Step, Vote, digest_of, vote_of,
+    ALL,
+    NO_ROUND,
+    Ack,
+    Batch,
+    Bundle,
+    Decision,
+    Equivocation,
+    Items,
+    Message,
+    Proposal,
+    Ready,
+    Status,
+    Step,
+    Vote,
+    digest_of,
+    vote_of,
 )  # fmt: skip
 from consensus.bft.quorum import quorum
 from consensus.bft.votes import MAX_ROUNDS_AHEAD, Votes

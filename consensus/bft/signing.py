@@ -12,7 +12,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from consensus.bft.messages import (
-    NIL, NO_ROUND, Batch, Body, Bundle, Decision, Items, Proposal, Status, Step, Vote, vote_of,
+    NIL,
+    NO_ROUND,
+    Batch,
+    Body,
+    Bundle,
+    Decision,
+    Items,
+    Proposal,
+    Status,
+    Step,
+    Vote,
+    vote_of,
 )  # fmt: skip
 from consensus.encoding import pack
 from consensus.identity import Key, SignatureCheck, digest

@@ -14,6 +14,7 @@ from eth.db.backends.base import BaseAtomicDB
 
 from fedalign.core.errors import DataError
 
+REMEMBERED, REMEMBERED_BYTES = 16_384, 4096
 Writes = Mapping[bytes, bytes | None]
 """What a transaction changes; None deletes."""
 
@@ -28,6 +29,7 @@ class Database(BaseAtomicDB):
 
     def __init__(self, path: Path | None = None):
         self._pending: dict[bytes, bytes | None] | None = None
+        self._recent: dict[bytes, bytes] = {}  # one process writes, so what it saw last holds
         try:
             target = ":memory:" if path is None else str(path)
             self._sql = sqlite3.connect(target, isolation_level=None, check_same_thread=False)
@@ -46,8 +48,7 @@ class Database(BaseAtomicDB):
         if self._pending is not None and key in self._pending:
             value = self._pending[key]
         else:
-            row = self._sql.execute("SELECT v FROM kv WHERE k = ?", (key,)).fetchone()
-            value = None if row is None else row[0]
+            value = self._recent.get(key) or self._read(key)
         if value is None:
             raise KeyError(key)
         return value
@@ -106,6 +107,20 @@ class Database(BaseAtomicDB):
     def close(self) -> None:
         self._sql.close()
 
+    def _read(self, key: bytes) -> bytes | None:
+        row = self._sql.execute("SELECT v FROM kv WHERE k = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        self._remember(key, row[0])
+        return row[0]
+
+    def _remember(self, key: bytes, value: bytes) -> None:
+        if len(value) > REMEMBERED_BYTES:
+            return
+        if len(self._recent) >= REMEMBERED:
+            self._recent.clear()
+        self._recent[key] = value
+
     def _put(self, key: bytes, value: bytes | None) -> None:
         if self._pending is None:
             self._write({key: value})
@@ -125,3 +140,7 @@ class Database(BaseAtomicDB):
         except BaseException:
             self._sql.execute("ROLLBACK")
             raise
+        for key, value in kept:
+            self._remember(key, value)
+        for (key,) in gone:
+            self._recent.pop(key, None)

@@ -88,7 +88,17 @@ class Genesis:
         from consensus.chain.seal import SealContext, SealEngine
 
         vm = {"prague": PragueVM, "cancun": CancunVM}[self.fork]
-        sealed = vm.configure(__name__="SealedVM", consensus_class=SealEngine)
+        # Ours follow no beacon chain: its system contracts are absent, so nobody looks for them.
+        state = vm.get_state_class().configure(
+            __name__="SealedState", set_system_contracts=lambda self: None
+        )
+        sealed = vm.configure(
+            __name__="SealedVM",
+            consensus_class=SealEngine,
+            _state_class=state,
+            block_preprocessing=lambda self, block: None,
+            block_postprocessing=lambda self, block: block,
+        )
         return Chain.configure(
             __name__="SealedChain",
             vm_configuration=((0, sealed),),

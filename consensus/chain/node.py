@@ -20,7 +20,8 @@ from consensus.chain.abi import Interface
 from consensus.chain.compiler import compiled
 from consensus.chain.database import Database
 from consensus.chain.genesis import ADDRESSES, Genesis
-from consensus.chain.seal import BlockSeal, key_of
+from consensus.chain.seal import BlockSeal, SealEngine, key_of
+from consensus.encoding import decode, encode
 from consensus.identity import SignatureCheck
 from fedalign.core.errors import DataError, IntegrityError
 
@@ -54,9 +55,11 @@ class ChainNode:
         self.database = Database(None) if database is None else database
         self.lock = RLock()
         self._chain = genesis.open(self.database)
-        self._executed: dict[bytes, dict[bytes, bytes | None]] = {}  # by the block's bytes
+        # by the block's bytes: its hash would leave out the transactions
+        self._executed: dict[bytes, tuple[BlockAPI, dict[bytes, bytes | None]]] = {}
         self._members: dict[bytes, tuple[bytes, ...]] = {}  # by state root
         context = self._chain.consensus_context
+        self._engine = SealEngine(context)
         context.chain_id, context.needs = genesis.chain_id, genesis.needs
         context.check = SignatureCheck() if check is None else check
         context.members_at = self.members_at
@@ -87,7 +90,7 @@ class ChainNode:
             block_class = self._chain.get_vm_class(header).get_block_class()
             decoded = [self.transaction(raw) for raw in transactions]
             draft = block_class(header, transactions=decoded, uncles=[], withdrawals=[])
-            return rlp.encode(self._execute(draft))
+            return self._execute(draft, header)
 
     def fitting(
         self, author: bytes, time_s: int, evidence_root: bytes, transactions: Sequence[bytes]
@@ -112,29 +115,31 @@ class ChainNode:
         Raises DataError where the bytes are no block, IntegrityError where executing it gives
         another header or the header breaks a rule of the chain; the seal is not looked at.
         """
-        block = self.decode(payload)
         with self.lock:
-            head = self._chain.get_canonical_head()
+            if payload in self._executed:
+                return self._executed[payload][0].header
+            block, head = self.decode(payload), self._chain.get_canonical_head()
             if block.header.parent_hash != head.hash:
                 raise IntegrityError(
                     f"Block {block.number} follows 0x{block.header.parent_hash.hex()[:16]}, the "
                     f"head is block {head.block_number}, 0x{head.hash.hex()[:16]}."
                 )
-            if payload not in self._executed:
-                self._check_header(block, head)
-                done = self._execute(block)
-                if done.hash != block.hash:
-                    raise IntegrityError(
-                        f"Executing block {block.number} gives {_difference(done, block)}."
-                    )
-        return block.header
+            self._check_header(block, head)
+            base = self._chain.create_header_from_parent(head)
+            made = self._execute(block, base.copy(gas_used=block.header.gas_used))
+            if made != payload:
+                done, _ = self._executed.pop(made)
+                raise IntegrityError(
+                    f"Executing block {block.number} gives {_difference(done, block)}."
+                )
+            return block.header
 
     def outcome_of(self, payload: bytes) -> tuple:
         """The receipts that executing this block on the head gives; keeps nothing."""
         with self.lock:
             header = self.preview(payload)
             with self.database.transaction(commit=False):
-                self.database.apply(self._executed[payload])
+                self.database.apply(self._executed[payload][1])
                 return self.receipts(header)
 
     def import_final(
@@ -146,18 +151,21 @@ class ChainNode:
         is kept.
         """
         with self.lock:
-            block = self.decode(payload)
-            if block.hash == self._chain.get_canonical_head().hash:
-                return block.header
-            self.preview(payload)
-            writes = self._executed[payload]
+            if payload not in self._executed:
+                block = self.decode(payload)
+                if block.hash == self._chain.get_canonical_head().hash:
+                    return block.header
+                self.preview(payload)
+            block, writes = self._executed[payload]
             try:
                 with self.database.transaction():
                     self.database.apply(writes)
                     self.database[key_of(block.hash)] = seal.encode()
                     for key, value in (extra or {}).items():
                         self.database[key] = value
-                    self._chain.persist_block(block)
+                    self._engine.validate_seal(block.header)
+                    self._engine.validate_seal_extension(block.header)
+                    self._chain.chaindb.persist_block(block)
             except ValidationError as error:
                 raise IntegrityError(str(error)) from error
             self._executed.clear()
@@ -167,9 +175,16 @@ class ChainNode:
         """The block that these bytes spell; raises DataError."""
         block_class = self._chain.get_vm_class_for_block_number(1).get_block_class()
         try:
+            _shallow(payload)
             block = rlp.decode(payload, sedes=block_class)
             canonical = rlp.encode(block) == payload
-        except (rlp.exceptions.RLPException, ValueError, TypeError, ValidationError) as error:
+        except (
+            rlp.exceptions.RLPException,
+            ValueError,
+            TypeError,
+            ValidationError,
+            DataError,
+        ) as error:
             raise DataError(f"These {len(payload)} bytes are no block: {error}") from error
         if not canonical:
             raise DataError("A block's bytes must be in canonical form.")
@@ -179,6 +194,7 @@ class ChainNode:
         """The signed transaction that these bytes spell; raises DataError."""
         builder = self._chain.get_vm_class_for_block_number(1).get_transaction_builder()
         try:
+            _shallow(encode([b"", [raw]]) if raw[:1] < b"\x80" else raw)
             found = builder.decode(raw)
             found.validate()
             found.sender  # noqa: B018  recovers it, and raises where nobody signed this
@@ -309,10 +325,11 @@ class ChainNode:
                 f"is {self.genesis.gas_limit}."
             )
 
-    def _execute(self, block: BlockAPI) -> BlockAPI:
-        """Run a block on the head; what it writes waits in memory for the seal."""
-        parent = self._chain.get_block_header_by_hash(block.header.parent_hash)
-        base = self._chain.create_header_from_parent(parent).copy(gas_used=block.header.gas_used)
+    def _execute(self, block: BlockAPI, base: BlockHeaderAPI) -> bytes:
+        """Run a block on the head, beginning with the header `base`; the bytes of what it gives.
+
+        What it writes waits in memory for the seal.
+        """
         try:
             with self.database.transaction(commit=False) as writes:
                 done = self._chain.get_vm(base).import_block(block).block
@@ -321,8 +338,9 @@ class ChainNode:
             raise DataError(f"Block {block.number} cannot be executed: {error}") from error
         if len(self._executed) >= REMEMBERED:
             self._executed.pop(next(iter(self._executed)))
-        self._executed[rlp.encode(done)] = kept  # not by hash: that leaves out the transactions
-        return done
+        made = rlp.encode(done)
+        self._executed[made] = done, kept
+        return made
 
     def close(self) -> None:
         with self.lock:
@@ -331,11 +349,21 @@ class ChainNode:
 
 def reason(output: bytes) -> str:
     """The sentence in revert data, or its hexadecimal form."""
-    from eth_abi import decode
+    from eth_abi import decode as abi_decode
 
     if output[:4] == bytes.fromhex("08c379a0"):  # Error(string)
-        return decode(["string"], output[4:])[0]
+        return abi_decode(["string"], output[4:])[0]
     return f"0x{output.hex()}" if output else "without a reason"
+
+
+def _shallow(data: bytes) -> None:
+    """Raise DataError on nested lists without end, also inside typed transactions: the decoder of
+    py-evm recurses, and it raises the interpreter's limit beyond what the stack holds."""
+    items = decode(data)
+    inside = items[1] if isinstance(items, tuple) and len(items) > 1 else ()
+    for typed in inside if isinstance(inside, tuple) else ():
+        if isinstance(typed, bytes) and typed:
+            decode(typed[1:])
 
 
 def _difference(done: BlockAPI, told: BlockAPI) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from zlib import crc32
 
-from consensus.network.simulated_disk import SimulatedDisk
 from consensus.network.links import Constant, Latency, Link
 from consensus.network.simulated import NS_PER_US, Delivery, SimulatedNetwork, Timer
+from consensus.network.simulated_disk import SimulatedDisk
 from consensus.raft.confchange import ConfChange
 from consensus.raft.config import RaftConfig
 from consensus.raft.core import Raft

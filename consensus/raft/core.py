@@ -17,8 +17,19 @@ from consensus.raft import election, following, leading, membership, reads, tran
 from consensus.raft.confchange import ConfChange
 from consensus.raft.config import RaftConfig
 from consensus.raft.messages import (
-    NONE, Ack, ConfState, Entry, EntryKind, HardState, Kind, Message, ReadState, Ready, Role,
-    Snapshot, SoftState,
+    NONE,
+    Ack,
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    Kind,
+    Message,
+    ReadState,
+    Ready,
+    Role,
+    Snapshot,
+    SoftState,
 )  # fmt: skip
 from consensus.raft.state import State
 from consensus.raft.storage import Durable

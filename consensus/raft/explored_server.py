@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from consensus.raft.core import Raft
 from consensus.raft.confchange import ConfChange
 from consensus.raft.config import RaftConfig
+from consensus.raft.core import Raft
 from consensus.raft.messages import ConfState, Entry, Kind, Message, Ready, Snapshot
 from consensus.raft.storage import Durable, MemoryStorage
 from fedalign.core.errors import IntegrityError

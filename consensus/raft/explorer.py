@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from consensus.raft import explored_server as servers
@@ -210,12 +211,10 @@ class Explorer:
             states.append(came_from[states[-1]])
         states.reverse()
         way = []
-        for one, two in zip(states, states[1:], strict=False):
+        for one, two in pairwise(states):
             name = next(name for name, after in self._after(one) if after == two)
             if isinstance(name, int):
                 m = self._messages[name.bit_length() - 1]
                 name = f"{m.to} takes {m.kind.name} {m.index}/{m.log_term} of {m.sender}@{m.term}"
             way.append(name)
         return way
-
-

@@ -35,7 +35,7 @@ class EthereumMethods:
             "net_listening": lambda: True,
             "eth_chainId": lambda: quantity(self._node.genesis.chain_id),
             "eth_syncing": lambda: False,
-            "eth_accounts": list,
+            "eth_accounts": lambda: [],
             "eth_blockNumber": lambda: quantity(self._node.height),
             "eth_gasPrice": lambda: quantity(self._node.head.base_fee_per_gas),
             "eth_maxPriorityFeePerGas": lambda: quantity(0),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from consensus.faults.bribe import Bribe
 from consensus.pofel import bribery
@@ -17,11 +16,9 @@ from consensus.pofel.btsv import Btsv
 from consensus.pofel.prediction import WHOLE
 from consensus.pofel.rewards import RewardRule
 from consensus.protocol import Faulty, PoFEL
-from defenses.fedavg import FedAvg
 from experiments.benchmarks.cells import write_rows
+from experiments.cells.pofel_rounds import agree, curve, models
 from fedalign.core.agreement import Verdict
-from fedalign.core.contracts import Context, Updates
-from fedalign.core.seeds import Seeds
 
 Config = Mapping[str, Any]
 MICRO = 1e6
@@ -59,13 +56,14 @@ def pofel_bribery(config: Config, folder: Path, environment: Config) -> None:
             "coalition": played.coalition, "honest": played.honest,
             "closed form": form, "off by": abs(played.coalition - form),
             "gain by deviating": gain, "bribe pays": gain > 0,
-            "units lost": -pay, "break-even bribe": max(-pay, 0.0),
+            "break-even bribe": max(0.0, -pay),
             "leader kept": played.verdict.leader == calm.verdict.leader,
             "model kept": played.verdict.block.root == calm.verdict.block.root,
         })  # fmt: skip
         gains.append(gain)
         shares.append(bribed / n)
-    rows.append(_curve(btsv.variant, config["strategy"], shares, gains))
+    across, up = "bribed share of the servers", "gain by a bought vote (nats)"
+    rows.append(curve("bribery", btsv.variant, config["strategy"], shares, gains, across, up))
     write_rows(rows, config, folder, environment)
 
 
@@ -77,20 +75,9 @@ def _round(config: Config, btsv: Btsv, bribed: int) -> Played:
     rewards = RewardRule(units=config["units"])
     chain = PoFEL(n, config["seed"], btsv=btsv, faults=faults, rewards=rewards, recompute=False)
     chain.open(None)
-    updates = _models(n, config["d"], config["seed"])
-    context = Context(clients=updates.clients, weights=updates.samples.double())
-    verdict = chain.agree(updates, FedAvg(weighting="samples"), context)
+    spread = [0.3] * (n - 1) + [0.03]  # the last one's model is the best
+    verdict = agree(chain, models(n, config["d"], config["seed"], spread=spread))
     return _played(chain, verdict, bribed)
-
-
-def _models(n: int, d: int, seed: int) -> Updates:
-    """The last server's model is nearest to the mean, the others are equally far from it."""
-    rng = Seeds(seed).at("bribery_models")
-    common = rng.normal(size=d)
-    spread = 0.3 * rng.normal(size=(n, d))
-    spread[-1] *= 0.1
-    rows = torch.from_numpy(0.01 * (common + spread)).float()
-    return Updates(torch.arange(n), rows, torch.full((n,), 100))
 
 
 def _played(chain: PoFEL, verdict: Verdict, bribed: int) -> Played:
@@ -127,12 +114,3 @@ def _closed_form(btsv: Btsv, strategy: str, played: Played, bribed: int, n: int)
 
 def _pay(verdict: Verdict, servers: Sequence[int]) -> float:
     return float(np.mean([verdict.rewards.get(i, 0) for i in servers]))
-
-
-def _curve(variant: str, strategy: str, x: Sequence[float], y: Sequence[float]) -> dict[str, Any]:
-    return {
-        "figure": "bribery", "panel": variant, "line": strategy, "x": list(x), "y": list(y),
-        "x_label": "bribed share of the servers", "y_label": "gain by a bought vote (nats)",
-    }  # fmt: skip
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedalign.core.contracts import (
@@ -13,6 +13,7 @@ from fedalign.core.contracts import (
     DataAttack,
     Defense,
     Evaluate,
+    Late,
     Runtime,
     UpdateAttack,
     Updates,
@@ -21,7 +22,10 @@ from fedalign.core.contracts import (
 )
 from fedalign.core.market import Incentive, Offer, Payments
 from fedalign.core.seeds import Seeds
+from fedalign.federation.clock import Clock, Span, Untimed
 from fedalign.federation.sampling import Sampling
+from fedalign.federation.stragglers import Stragglers
+from fedalign.federation.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Federation:
-    """The objects of one run. secret: what only the server knows until the run ends."""
+    """The objects of one run. secret: what only the server knows until the run ends. defense: the
+    rule that client updates meet at every edge; global_defense: the rule among edge models, asked
+    where there are several edges."""
 
     workload: Workload
     algorithm: Algorithm
@@ -50,6 +56,15 @@ class Federation:
     incentive: Incentive
     work: Work = Work()
     schedule: Schedule = Schedule()
+    topology: Topology = Topology()
+    global_defense: Defense | None = None
+    stragglers: Stragglers = Stragglers()
+    clock: Clock = Untimed()
+
+    def at_edge(self, edge: int) -> Federation:
+        """The same with the sampling of one edge's devices."""
+        members = self.topology.members(self.sampling.clients)[edge]
+        return replace(self, sampling=self.sampling.within(members))
 
     def on_the_servers_split(self) -> Evaluate:
         """A model (d,) -> its metrics on the server's own data."""
@@ -58,7 +73,12 @@ class Federation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an edge round leaves: `updates` and `context` are the exact inputs of the rule."""
+    """What a round leaves: `updates` and `context` are the exact inputs of the rule.
+
+    Of several edges, the last edge round of each is in `edges`, the meeting of their models in
+    `meeting`; `updates` are then the rows of all edges together. late: client -> (round, row,
+    start) of rows that came too late. missing: members that were to send a row and have none.
+    """
 
     updates: Updates
     context: Context
@@ -70,3 +90,8 @@ class Outcome:
     offer: Offer
     payments: Payments = Payments()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    late: Mapping[int, Late] = field(default_factory=dict)
+    missing: Sequence[int] = ()
+    span: Span = Span()
+    edges: Mapping[int, Outcome] = field(default_factory=dict)
+    meeting: Outcome | None = None

@@ -1,7 +1,8 @@
 """One round of a federation: the first file to read.
 
 `edge_round` takes one edge's clients to one edge model: tasks, updates, attack, defense.
-`global_round` takes edge models to the next State: algorithm, evaluation, record.
+`global_round` takes edge models to the next State: algorithm, evaluation, record. Where there are
+several edges, or several edge rounds, what lies between them is in `hierarchy`.
 """
 
 from __future__ import annotations
@@ -15,79 +16,119 @@ from torch import Tensor
 
 from fedalign.core.contracts import (
     ROOT,
-    Aggregate,
     ClientTask,
     Context,
     DataAttack,
-    Defense,
+    Memory,
     State,
     UpdateAttack,
     Updates,
 )
-from fedalign.core.errors import ToleranceError
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.federation import hierarchy, lateness
 from fedalign.federation.adversary import attack
+from fedalign.federation.deciding import decide
 from fedalign.federation.parts import Federation, Outcome
 from fedalign.federation.payment import announce, settle
 
 
 def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[str, float]]:
     """Play one round. Returns the next state, what the rule saw and decided, and test metrics."""
-    members = parts.sampling.draw(parts.seeds.at("sampling", round=state.round + 1))
-    offer = announce(parts, state, members)
-    outcome = edge_round(parts, state, members, offer)
-    aggregate, memory = outcome.aggregate, dict(state.memory)
-    model = state.model
+    if parts.topology.flat:
+        members = parts.sampling.draw(parts.seeds.at("sampling", round=state.round + 1))
+        offer = announce(parts, state, members)
+        outcome = edge_round(parts, state, members, offer)
+        memory = {**state.memory, **leaves(outcome, 0), "attack": outcome.attack_memory}
+    else:
+        outcome, memory = _edges(parts, state)
+    aggregate, model = outcome.aggregate, state.model
     if not aggregate.skipped:
         model, memory["algorithm"] = parts.algorithm.server_step(
             parts.workload, state.model, aggregate, memory.get("algorithm", {})
         )
     payments = settle(parts, state, outcome)
-    memory["edge/0"], memory["attack"] = aggregate.memory, outcome.attack_memory
     memory["incentive"] = payments.memory
     began = perf_counter()
     metrics = dict(parts.workload.evaluate(model, "test"))
     if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
         metrics["attack_success"] = parts.workload.evaluate(model, "triggered")["accuracy"]
     seconds = {**outcome.seconds, "evaluate": perf_counter() - began}
-    clock_s = state.clock_s
+    clock_s = state.clock_s + outcome.span.seconds
     if outcome.offer.seconds is not None and len(outcome.offer.seconds):
         clock_s += float(outcome.offer.seconds.max())  # the round waits for the slowest
     after = State(state.round + 1, model, state.model, clock_s, memory)
     return after, replace(outcome, payments=payments, seconds=seconds), metrics
 
 
+def _edges(parts: Federation, state: State) -> tuple[Outcome, dict[str, Memory]]:
+    """K edge rounds at every edge, then the edge models meet."""
+    topology, members = parts.topology, hierarchy.members(parts, state.round + 1)
+    offer = announce(parts, state, [client for edge in members for client in edge])
+    memory, runs, begin = dict(state.memory), {}, 0
+    away = lateness.of_edges(parts, state.round + 1)
+    for edge, clients in enumerate(members):
+        own = offer.cut(range(begin, begin := begin + len(clients)))
+        if away.get(edge) == "gone":  # its devices have nobody to send to
+            continue
+        model, previous, rounds, local = state.model, state.previous, [], parts.at_edge(edge)
+        for k in range(topology.edge_rounds):
+            known = {**memory, "attack": memory.get(f"attack/{edge}", {})}
+            here = State(state.round * topology.edge_rounds + k, model, previous, 0.0, known)
+            rounds.append(edge_round(local, here, clients, own, edge))
+            memory |= {**leaves(rounds[-1], edge), f"attack/{edge}": rounds[-1].attack_memory}
+            if not rounds[-1].aggregate.skipped:
+                previous, model = model, model + rounds[-1].aggregate.vector
+        runs[edge] = hierarchy.EdgeRun(model, rounds)
+    return hierarchy.meet(parts, state, members, runs, away, memory, offer)
+
+
 def edge_round(
     parts: Federation, state: State, members: Sequence[int], offer: Offer, edge: int = 0
 ) -> Outcome:
-    """One edge's clients -> one aggregate update."""
+    """One edge's clients -> one aggregate update. The rounds of `state` are edge rounds."""
     round, clock = state.round + 1, [perf_counter()]
-    active = parts.schedule.active(round) and bool(parts.sampling.attackers)
-    honest, poisoned = _train(parts, state, members, offer, edge, active)
+    active = parts.schedule.active(parts.topology.global_round(round))
+    active = active and bool(parts.sampling.attackers)
+    fates = lateness.of_devices(parts, members, offer, round, edge)
+    present = [c for c in members if lateness.trains(parts, fates.get(c))]
+    place = {client: i for i, client in enumerate(members)}
+    asked = offer.cut([place[client] for client in present])
+    honest, poisoned = _train(parts, state, present, asked, edge, active)
     context = _context(parts, state, edge)
     clock.append(perf_counter())
     updates, attack_memory = honest, state.memory.get("attack", {})
     if active and isinstance(parts.attack, UpdateAttack):
         updates, attack_memory = attack(parts, state, honest, poisoned, context)
     clock.append(perf_counter())
+    updates, late = lateness.hold_back(parts, updates, fates, round, state.model)
     finite = torch.isfinite(updates.rows).all(dim=1)
     rejected = updates.clients[~finite].tolist()
     if rejected:  # a row with NaN or Inf never reaches a rule, and its sender is a known liar
-        updates = _keep(updates, finite)
+        updates = lateness.keep(updates, finite)
         left = max(parts.sampling.byzantine_count - len(rejected), 0)
         context = replace(context, byzantine_count=left)
-    context = replace(context, clients=updates.clients, weights=updates.samples.double())
-    aggregate = _aggregate(parts.defense, updates.rows, context)
+    missing = lateness.missing(parts, members, offer, updates)
+    weights = updates.samples.double()
+    context = replace(context, clients=updates.clients, weights=weights, absent=missing)
+    aggregate = decide(parts.defense, updates.rows, context)
     clock.append(perf_counter())
     steps = ("train", "craft", "aggregate")
     seconds = {s: after - before for s, before, after in zip(steps, clock, clock[1:], strict=False)}
-    place = {client: i for i, client in enumerate(members)}
     arrived = offer.cut([place[client] for client in updates.clients.tolist()])
+    span = lateness.of_the_round(parts, members, offer, fates)
     return Outcome(
         updates, context, aggregate, active, attack_memory, rejected, honest.failed, arrived,
-        seconds=seconds,
+        seconds=seconds, late=late, missing=sorted(missing), span=span,
     )  # fmt: skip
+
+
+def leaves(outcome: Outcome, edge: int) -> dict[str, Memory]:
+    """What an edge remembers: its rule's memory, and rows that will arrive next round."""
+    kept = {f"edge/{edge}": outcome.aggregate.memory}
+    if outcome.late or outcome.context.late:
+        kept[f"late/{edge}"] = {c: dict(vars(late)) for c, late in outcome.late.items()}
+    return kept
 
 
 def _train(
@@ -141,31 +182,5 @@ def _context(parts: Federation, state: State, edge: int) -> Context:
         layout=parts.workload.layout,
         rng=derive(parts.secret, "rule", round, edge),
         memory=state.memory.get(f"edge/{edge}", {}),
+        late=lateness.arrived_late(state, str(edge)),
     )
-
-
-def _keep(updates: Updates, keep: Tensor) -> Updates:
-    return replace(
-        updates,
-        clients=updates.clients[keep],
-        rows=updates.rows[keep],
-        samples=updates.samples[keep],
-        metrics={name: values[keep] for name, values in updates.metrics.items()},
-    )
-
-
-def _aggregate(rule: Defense, rows: Tensor, context: Context) -> Aggregate:
-    """The rule's decision; a round that nobody survives, or that falls below the rule's
-    condition because rows were lost, keeps the previous model."""
-    nobody = Aggregate(
-        torch.zeros_like(context.model),
-        torch.zeros(len(rows), dtype=torch.bool),
-        skipped=True,
-        memory=context.memory,
-    )
-    if len(rows) == 0:
-        return replace(nobody, notes={"skipped": "no usable row arrived"})
-    try:
-        return rule(rows, context)
-    except ToleranceError as error:
-        return replace(nobody, notes={"skipped": str(error)})

@@ -37,6 +37,12 @@ class Sampling:
         """f that rules are told: the attackers expected in a round, rounded up."""
         return min(ceil(self.participation * len(self.attackers) - 1e-9), self.size)
 
+    def within(self, members: Sequence[int]) -> Sampling:
+        """The same among the devices of one edge; `draw` then answers with their places."""
+        return Sampling(
+            len(members), self.participation, [c for c in self.attackers if c in set(members)]
+        )
+
     def draw(self, rng: np.random.Generator) -> list[int]:
         """Client ids of one round, ascending."""
         if self.size == self.clients:

@@ -26,4 +26,4 @@ class RewardRegression:
         items = errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)
         value = errors.sum() / known.sum().clamp(min=1)
         absolute = (known * (predictions - labels).abs()).sum() / known.sum().clamp(min=1)
-        return Loss(value, items, {"rm_attr_mae": float(absolute)})
+        return Loss(value, items, {"rm_attr_mae": float(absolute.detach())})

@@ -7,7 +7,7 @@ Human Feedback in LLMs", ACL 2024, Eq. 8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -21,18 +21,25 @@ class Rloo:
     """- log pi(y) A(y), A from rewards minus kl_weight times a KL estimate, both detached.
 
     kl_weight: >= 0. estimator: k1 (the only one with the KL-regularised optimum), abs, k2, k3.
-    baseline: leave_one_out, or group, normalised by the group's deviation (GRPO).
+    baseline: leave_one_out, or group, normalised by the group's deviation (GRPO). answers: k >= 2
+    per prompt.
     """
 
     kl_weight: float = 0.05
     estimator: Literal["k1", "abs", "k2", "k3"] = "k1"
     baseline: Literal["leave_one_out", "group"] = "leave_one_out"
+    answers: int = 4
+    reference: ClassVar[str] = "sft"
+    mismatched: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         if self.kl_weight < 0:
             raise ConfigError(f"Rloo.kl_weight must be 0 or more, got {self.kl_weight}.")
         if self.estimator not in ("k1", "abs", "k2", "k3"):
             raise ConfigError(f"Rloo.estimator must be k1, abs, k2 or k3, got {self.estimator!r}.")
+        if self.answers < 2:
+            raise ConfigError(f"Rloo.answers must be 2 or more, got {self.answers}.")
         if self.baseline not in ("leave_one_out", "group"):
             raise ConfigError(
                 f"Rloo.baseline must be leave_one_out or group, got {self.baseline!r}."

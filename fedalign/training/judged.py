@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,5 +132,5 @@ def interval(values: np.ndarray, rng: np.random.Generator, level: float = 0.95):
 
 def distinct(answers: Sequence[Sequence[int]]) -> float:
     """Share of different ones among all pairs of neighbouring tokens."""
-    pairs = [pair for answer in answers for pair in zip(answer, answer[1:], strict=False)]
+    pairs = [pair for answer in answers for pair in pairwise(answer)]
     return len(set(pairs)) / max(len(pairs), 1)

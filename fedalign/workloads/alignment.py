@@ -6,7 +6,7 @@ Reported: gold reward of sampled answers, their win rate against the base model'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -29,11 +29,14 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.annotator import Annotator, Pool, annotate
 from fedalign.data.graded_facts import WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
+from fedalign.data.grader import attributes_of
 from fedalign.models.tiny_lm import TinyLm
-from fedalign.objectives.terms import PairObjective
+from fedalign.objectives.rloo import Rloo
+from fedalign.objectives.terms import Loss, PairObjective
 from fedalign.training.cache import Cache
 from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
+from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.reference import check_agreement, kept_reference_logps
 from fedalign.training.rollout import Rollout
@@ -41,6 +44,8 @@ from fedalign.training.sequences import logps
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+
+Step = Callable[[int, Tensor, Memory], Loss]
 
 
 class Adapter(Protocol):
@@ -58,7 +63,7 @@ class Task:
     data: GradedFacts
     model: TinyLm
     adapter: Adapter
-    objective: PairObjective
+    objective: PairObjective | Rloo
     tuning: Tuning
     rounds: int = 1
     cache: Cache = Cache()
@@ -106,12 +111,14 @@ class Alignment:
         data, annotator = self._task.data, self._task.data.annotator
         pool = self._pool("train", data.pairs)
         parts = owners.partition(pool.topics, owners.clients, self._seeds.at("partition"))
-        weights = [
-            annotator.weights(c, self._seeds.at("values", client=c)) for c in range(owners.clients)
-        ]
+        if empty := [client for client, part in enumerate(parts) if len(part) == 0]:
+            raise ConfigError(
+                f"Client {empty[0]} got none of the {len(pool)} pairs: raise data.pairs or lower "
+                "clients."
+            )
         for client, part in enumerate(parts):
             rng = self._seeds.at("annotator", client=client)
-            own = annotate(data.world, pool.take(part), annotator, weights[client], rng)
+            own = annotate(data.world, pool.take(part), annotator, self._values(client), rng)
             self._held[client, False] = self._moved(own)
             if owners.attack is not None and client in owners.attackers:
                 member = list(owners.attackers).index(client)
@@ -208,24 +215,21 @@ class Alignment:
         return updates, after
 
     def _client(self, task: ClientTask, memory: Memory, correct: Gradient | None):
-        tuning, key = self._task.tuning, (task.client, task.poisoned)
-        pairs, start = self._held[key], task.vector.to(self._device)
-        reference = self._reference(key, pairs)
+        """One client's row, metrics and memory."""
+        tuning, pairs = self._task.tuning, self._held[task.client, task.poisoned]
+        start = task.vector.to(self._device)
         rng = self._seeds.at("batch_order", round=task.round, client=task.client)
         order, lengths = batch_order(len(pairs), task.work, tuning.batch_size, rng)
         state = {"seed": int(rng.integers(2**31)), **memory.get("objective", {})}
         metrics: list[Mapping[str, float]] = []
         before = (task.round - 1) * len(order)
+        self._flat.load(start)
+        step_of = self._steps(task, pairs, start)
 
         def backward(step: int) -> float:
             nonlocal state
             rows = torch.from_numpy(order[step, : lengths[step]]).to(self._device)
-            batch = Batch(pairs.take(rows), reference[rows])
-            self._check(batch, start)
-            loss = descend(
-                self._flat.module, batch, self._task.objective, state, tuning.chunk,
-                tuning.micro_batch,
-            )  # fmt: skip
+            loss = step_of(step, rows, state)
             state = loss.memory
             metrics.append(loss.metrics)
             return float(loss.value)
@@ -242,6 +246,43 @@ class Alignment:
             ) from error
         kept = {**memory, "objective": dict(state)} if state else memory
         return vector - start, {"train_loss": loss, **averaged(metrics)}, kept
+
+    def _steps(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Step:
+        """What one step does: (step, rows of the client's data, memory) -> Loss, .grad filled."""
+        module, tuning, objective = self._flat.module, self._task.tuning, self._task.objective
+        address = {"round": task.round, "client": task.client}
+        if isinstance(objective, Rloo):
+            prompts, reward = pairs.chosen.prompts(), self._reward(task.client)
+            return lambda step, rows, memory: descend_online(
+                module, [prompts[i] for i in rows.tolist()], objective, reward, self._roll,
+                self._seeds.at("rollout", step=step, **address), tuning.chunk,
+            )  # fmt: skip
+        if objective.reference == "iterate":
+            truths = self._task.data.demonstrate(pairs.chosen.prompts(), f"truth {task.client}")
+            rng = self._seeds.at("self_play", **address)
+            pairs, reference = self_play(module, pairs, truths, self._roll, rng)
+        else:
+            reference = self._reference((task.client, task.poisoned), pairs)
+
+        def descend_pairs(step: int, rows: Tensor, memory: Memory) -> Loss:
+            batch = Batch(pairs.take(rows), reference[rows])
+            self._check(batch, start)
+            return descend(module, batch, objective, memory, tuning.chunk, tuning.micro_batch)
+
+        return descend_pairs
+
+    def _reward(self, client: int) -> Reward:
+        """What a client thinks answers are worth."""
+        world, annotator = self._task.data.world, self._task.data.annotator
+        weights = self._values(client)
+        return lambda prompts, answers: annotator.worth(
+            world, answers, attributes_of(world, prompts, answers), weights
+        )
+
+    def _values(self, client: int) -> np.ndarray:
+        if client == ROOT:
+            return np.array(WEIGHTS)
+        return self._task.data.annotator.weights(client, self._seeds.at("values", client=client))
 
     def _check(self, batch: Batch, start: Tensor) -> None:
         """Once, on the first batch that starts from the untrained adapter."""
@@ -273,7 +314,9 @@ class Alignment:
         both = Sequences.concatenate([pairs.chosen, pairs.rejected])
         reference = self._reference(key, pairs)
         found = terms(Batch(pairs, reference), logps(self._flat.module, both))
-        loss = self._task.objective(found, {}) if not self._task.objective.mismatched else None
+        objective, loss = self._task.objective, None
+        if not isinstance(objective, Rloo) and not objective.mismatched:
+            loss = objective(found, {})
         gap, gold = found.gap, pairs.scores[:, 0] - pairs.scores[:, 1]
         agree = (gap * gold > 0).double() + 0.5 * ((gap == 0) | (gold == 0))
         value = float("nan") if loss is None else float(loss.value)

@@ -1,5 +1,6 @@
 """Chains over a simulated network: agreement, exact results, missing servers, continued runs."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 import torch
 
 from consensus.exact import Exact
+from consensus.faults.withhold import Withhold
+from consensus.job import Job
 from consensus.network.links import Link, LogNormal
 from consensus.none import NoConsensus
 from consensus.pofel.settings import Timeouts
 from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluator
-from consensus.protocol import Ordered, PoFEL, digest
+from consensus.protocol import Faulty, Ordered, PoFEL, digest
 from defenses.krum import Krum
 from defenses.median import Median
 from defenses.spp import SPP
@@ -127,26 +130,69 @@ def test_a_stopped_run_continues_from_its_folder(kind, tmp_path):
     assert kind(4).open(tmp_path) == expected[2]
 
 
-def test_a_damaged_or_forged_block_is_refused(tmp_path):
+@pytest.mark.parametrize("kind", [PoFEL, Ordered])
+def test_an_audit_replays_all_and_names_every_flipped_byte(kind, tmp_path):
+    faults = [Faulty(Withhold("reveal"), (2,))] if kind is PoFEL else []
+    chain = opened(kind, 4, folder=tmp_path, faults=faults, timeouts=QUICK)
+    for round_ in (1, 2):
+        agree(chain, round_)
+    assert chain.audit() == [(1, False), (2, False)]
+    path = tmp_path / "blocks" / "000002.block"
+    data = path.read_bytes()
+    for place in range(1, len(data), len(data) // 60):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises((DataError, IntegrityError)):
+            chain.audit()
+    path.write_bytes(data)
+    other = opened(kind, 4, seed=9, folder=tmp_path / "other")
+    other.open(None)
+    with pytest.raises(IntegrityError, match="another place"):
+        kind(4, seed=9).open(tmp_path)
+
+
+def test_an_audit_recomputes_where_models_are_kept(tmp_path):
     chain = opened(PoFEL, 4, folder=tmp_path)
     agree(chain)
-    path = next((tmp_path / "blocks").glob("*.block"))
-    data = path.read_bytes()
-    for place in range(3, len(data), len(data) // 40):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        again = PoFEL(4)
-        try:
-            block = again.open(tmp_path)
-        except (DataError, IntegrityError):
-            continue
-        assert block == chain._last  # an entry before the block, or state outside of the head
-    path.write_bytes(data[:-1])
-    with pytest.raises(DataError, match="is no block"):
-        PoFEL(4).open(tmp_path)
-    other = opened(PoFEL, 4, seed=9)
-    path.write_bytes(data)
-    with pytest.raises(IntegrityError, match="another place"):
-        other.open(tmp_path)
+    server = chain.members[0]
+
+    def again(task):
+        context = Context(weights=proposals(4).samples.double())
+        nodes = {node: (i, i) for i, node in enumerate(chain.settings.members)}
+        job = Job(MEAN, context, nodes, chain.evaluator, digest(Sealed(clock_s=1.0)))
+        return job.evaluate(task, {root: server.store.values(root) for root in task.roots})[0]
+
+    assert chain.audit(again) == [(1, True)]
+    lie = dict.fromkeys(("global_root",), bytes(32))
+    with pytest.raises(IntegrityError, match="another aggregate"):
+        chain.audit(lambda task: replace(again(task), **lie))
+
+
+def test_a_missing_block_is_named(tmp_path):
+    chain = opened(PoFEL, 4, folder=tmp_path)
+    for round_ in (1, 2):
+        agree(chain, round_)
+    (tmp_path / "blocks" / "000001.block").unlink()
+    with pytest.raises(IntegrityError, match="Height 1 is missing"):
+        chain.audit()
+
+
+def test_a_cut_majority_goes_on_and_the_rest_catches_up():
+    """Servers 5 and 6 hear nothing of the first round; the second one finds them in step."""
+    chain = opened(PoFEL, 7, cut=((0, 1, 2, 3, 4), (5, 6)), timeouts=QUICK)
+    assert agree(chain).members == (0, 1, 2, 3, 4)
+    chain.cut = ()
+    assert agree(chain, 2).members == tuple(range(7))
+    halves = opened(PoFEL, 7, cut=((0, 1, 2, 3), (4, 5, 6)), timeouts=QUICK, max_aborts=0)
+    with pytest.raises(QuorumLostError):
+        agree(halves)
+    halves.cut = ()
+    assert agree(halves).block.height == 1  # nothing is left of the lost one
+
+
+def test_after_healing_nobody_waits_long():
+    halves = ((0, 1, 2, 3), (4, 5, 6))
+    verdict = agree(opened(PoFEL, 7, cut=halves, heal_ms=3000))
+    assert verdict.block.height == 1 and 3 < verdict.cost.latency_s < 13
 
 
 def test_a_minority_waits_in_vain_and_says_so():

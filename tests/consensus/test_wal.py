@@ -152,9 +152,7 @@ def test_a_snapshot_replaces_older_segments_and_keeps_what_follows():
     wal.save(None, (), snapshot, sync=True)
     wal.save(None, [entry(6)], None, sync=True)
     assert len(disk.names()) == 2
-    assert opened(disk)[1] == Durable(
-        HardState(1, 0, 4), snapshot, (entry(4), entry(5), entry(6))
-    )
+    assert opened(disk)[1] == Durable(HardState(1, 0, 4), snapshot, (entry(4), entry(5), entry(6)))
 
 
 def test_a_received_snapshot_that_differs_drops_the_log():

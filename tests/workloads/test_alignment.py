@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import log
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,9 @@ from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.objectives.beta_dpo import BetaDpo
 from fedalign.objectives.dpo import Dpo
 from fedalign.objectives.ipo import Ipo
+from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
+from fedalign.objectives.spin import Spin
 from fedalign.training.sequences import logps
 from fedalign.training.tuning import Tuning
 from tests.tiny_alignment import MODEL, alignment, tasks
@@ -116,3 +119,28 @@ def test_refusals():
         Exception, match="Client 1 failed in round 1 while it was to train: the loss"
     ):
         broken.train(tasks(broken, [1], steps=9), [{}])
+
+
+def test_online_steps_raise_the_reward_of_samples():
+    """Fifteen steps of leave-one-out policy gradients on the gold reward itself."""
+    workload = alignment(Rloo(0.0), tuning=Tuning(lr=0.02, batch_size=8, warmup_steps=0))
+    updates, _ = workload.train(tasks(workload, [0], steps=15), [{}])
+    after = workload.evaluate(workload.initial() + updates.rows[0])
+    assert after["gold_gain"] > 0.1 and after["kl_ref_k3"] > 0
+
+
+def test_self_play_compares_with_its_own_iterate_and_nears_the_data():
+    """At the start of every round policy and reference agree: the first loss is ln 2, twice."""
+    workload = alignment(Spin(0.5))
+    vector = workload.initial()
+    for round in (1, 2):
+        one, _ = workload.train(tasks(workload, [0], 1, round, vector), [{}])
+        assert float(one.metrics["train_loss"][0]) == pytest.approx(log(2), abs=1e-5)
+        many, _ = workload.train(tasks(workload, [0], 20, round, vector), [{}])
+        assert float(many.metrics["train_loss"][0]) < log(2) - 0.01
+        vector = vector + many.rows[0]
+
+
+def test_clients_without_pairs_are_refused():
+    with pytest.raises(ConfigError, match=r"Client 1 got none of the \d+ pairs: raise data\.pairs"):
+        alignment(partition=lambda labels, n, rng: [np.arange(len(labels))] + [np.arange(0)] * 2)

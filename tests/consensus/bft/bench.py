@@ -3,7 +3,14 @@
 from consensus.bft.config import BftConfig
 from consensus.bft.core import Bft
 from consensus.bft.messages import (
-    NO_ROUND, Ack, Bundle, Decision, Proposal, Step, Vote, digest_of,
+    NO_ROUND,
+    Ack,
+    Bundle,
+    Decision,
+    Proposal,
+    Step,
+    Vote,
+    digest_of,
 )  # fmt: skip
 
 A, B = (b"a",), (b"b",)
@@ -53,9 +60,9 @@ class Bench:
         """Own votes of one step, each once: (round, digest)."""
         found = []
         for body in self.said:
-            if isinstance(body, Vote) and body.step is step and body.voter == self.core.id:
-                if (body.round, body.digest) not in found:
-                    found.append((body.round, body.digest))
+            own = isinstance(body, Vote) and body.step is step and body.voter == self.core.id
+            if own and (body.round, body.digest) not in found:
+                found.append((body.round, body.digest))
         return found
 
     def prevotes(self):

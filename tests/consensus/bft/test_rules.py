@@ -9,7 +9,15 @@ from consensus.bft.messages import NIL, Items, Proposal, Status, Step, digest_of
 from consensus.bft.quorum import faulty, quorum, some_honest
 from fedalign.core.errors import ConfigError
 from tests.consensus.bft.bench import (
-    A, B, Bench, bundle, decision, precommits, prevotes, proposal, vote,
+    A,
+    B,
+    Bench,
+    bundle,
+    decision,
+    precommits,
+    prevotes,
+    proposal,
+    vote,
 )  # fmt: skip
 
 DA, DB = digest_of(A), digest_of(B)

@@ -86,6 +86,7 @@ def never_next_round(patch):
     ("bug", "name"),
     [
         (decide_with_too_few, "CertificateInv|AgreementInv|OneVoteInv|LockInv"),
+        (forget_the_lock, "LockInv|AgreementInv"),
         (forget_what_was_signed, "OneVoteInv|EvidenceInv"),
         (believe_any_round_of_a_proposal, "LockInv|AgreementInv|CertificateInv"),
         (never_next_round, "No progress"),

@@ -17,6 +17,7 @@ from consensus.chain.database import Database
 from consensus.chain.genesis import Genesis
 from consensus.chain.node import ChainNode
 from consensus.chain.seal import BlockSeal, key_of
+from consensus.encoding import encode
 from consensus.identity import Key
 from consensus.pofel.seal import Seal
 from fedalign.core.errors import ConfigError, DataError, IntegrityError
@@ -217,6 +218,28 @@ def test_a_dropped_or_added_transaction_is_refused():
 def test_bytes_that_are_no_block_are_refused(bad):
     with pytest.raises(DataError, match="no block"):
         Bench().node.preview(bad)
+
+
+def nested(levels):
+    """Lists in lists, canonical."""
+    from consensus.encoding import _head
+
+    data = b"\xc0"
+    for _ in range(levels):
+        data = _head(0xC0, len(data)) + data
+    return data
+
+
+def test_nesting_bombs_end_as_a_sentence_and_not_the_process():
+    """py-evm raises the recursion limit; its decoder would overflow the stack on any of these."""
+    node, bomb = Bench().node, nested(100_000)
+    inside = encode([[], [b"\x02" + bomb], [], []])
+    for payload in (bomb, inside):
+        with pytest.raises(DataError, match=r"nested deeper|no block"):
+            node.preview(payload)
+    for raw in (bomb, b"\x02" + bomb, b"\x04" + bomb):
+        with pytest.raises(DataError, match="nested deeper"):
+            node.transaction(raw)
 
 
 def test_blocks_follow_the_head_only_and_the_head_may_come_again():

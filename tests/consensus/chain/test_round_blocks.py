@@ -152,15 +152,19 @@ def lies(s, i):
     inside = s.chain.decode(good.payload)
     state = inside.copy(header=inside.header.copy(state_root=bytes([1]) * 32))
     return {
-        "malformed": replace(good, payload=b"\xc0"),
-        "wrong_header: time": replace(payload_at(s, i, good.time_s + 1), time_s=good.time_s),
-        "wrong_header: hash": replace(good, header_hash=bytes(32)),
-        "wrong_settlement: none": payload_of(s, [], i),
-        "wrong_settlement: pay": payload_of(s, [settle(s, i, pay={nodes(4)[i]: 10**6})], i),
-        "wrong_settlement: root": payload_of(s, [settle(s, i, update_root=bytes(32))], i),
-        "wrong_settlement: by another": payload_of(s, [settle(s, i, by=other)], i),
-        "wrong_settlement: a second round": payload_of(s, [settle(s, i), extra], i),
-        "wrong_state": replace(good, payload=rlp.encode(state), header_hash=state.header.hash),
+        "malformed": lambda: replace(good, payload=b"\xc0"),
+        "wrong_header: time": lambda: replace(
+            payload_at(s, i, good.time_s + 1), time_s=good.time_s
+        ),
+        "wrong_header: hash": lambda: replace(good, header_hash=bytes(32)),
+        "wrong_settlement: none": lambda: payload_of(s, [], i),
+        "wrong_settlement: pay": lambda: payload_of(s, [settle(s, i, pay={nodes(4)[i]: 10**6})], i),
+        "wrong_settlement: root": lambda: payload_of(s, [settle(s, i, update_root=bytes(32))], i),
+        "wrong_settlement: by another": lambda: payload_of(s, [settle(s, i, by=other)], i),
+        "wrong_settlement: a second round": lambda: payload_of(s, [settle(s, i), extra], i),
+        "wrong_state": lambda: replace(
+            good, payload=rlp.encode(state), header_hash=state.header.hash
+        ),
     }
 
 
@@ -186,7 +190,7 @@ def test_a_lying_payload_strikes_its_leader_and_the_next_rank_writes(why):
     """T-11 on the EVM: whatever the leader puts into the block, the others refuse it alike."""
     s = ready()
     leader = s.author()
-    found = s.order(s._signed(leader, lies(s, leader)[why]))
+    found = s.order(s._signed(leader, lies(s, leader)[why]()))
     assert reasons(found) == [why.split(":")[0]]
     assert fx.Strike(nodes(4)[leader], "bad_block") in found and s.chain.height == 0
     assert s.author() != leader

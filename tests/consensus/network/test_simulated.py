@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from consensus.network.simulated_disk import SimulatedDisk
 from consensus.network.links import Constant, Link, LogNormal, Pareto
 from consensus.network.simulated import Delivery, SimulatedNetwork, Timer
+from consensus.network.simulated_disk import SimulatedDisk
 from fedalign.core.errors import ConfigError
 
 

@@ -17,13 +17,19 @@ class Fixed:
 
 def log_of(*terms, data=b""):
     """Entries 1, 2, ... of the given terms."""
-    return tuple(
-        Entry(term, index, EntryKind.NORMAL, data) for index, term in enumerate(terms, 1)
-    )
+    return tuple(Entry(term, index, EntryKind.NORMAL, data) for index, term in enumerate(terms, 1))
 
 
 def server(
-    id=0, voters=(0, 1, 2), terms=(), term=None, commit=0, vote=-1, conf=None, snapshot=None, **knobs
+    id=0,
+    voters=(0, 1, 2),
+    terms=(),
+    term=None,
+    commit=0,
+    vote=-1,
+    conf=None,
+    snapshot=None,
+    **knobs,
 ):
     """One core with a durable log of the given terms."""
     snapshot = snapshot or Snapshot(conf=conf or ConfState(tuple(voters)))

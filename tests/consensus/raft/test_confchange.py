@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consensus.raft.confchange import (
-    ConfChange, Op, Transition, decode_conf, encode_conf, leave_joint, next_conf,
+    ConfChange,
+    Op,
+    Transition,
+    decode_conf,
+    encode_conf,
+    leave_joint,
+    next_conf,
 )  # fmt: skip
 from consensus.raft.config import RaftConfig
 from consensus.raft.messages import ConfState

@@ -11,7 +11,9 @@ from consensus.raft.explorer import Bounds, Explorer
 from consensus.raft.storage import MemoryStorage
 from fedalign.core.errors import ConfigError, IntegrityError
 from tests.consensus.raft.test_mutations import (
-    commit_entries_of_old_terms, count_own_entries_at_once, cut_at_every_append,
+    commit_entries_of_old_terms,
+    count_own_entries_at_once,
+    cut_at_every_append,
 )  # fmt: skip
 
 REPLACE = ConfChange(((Op.REMOVE, 0), (Op.ADD_VOTER, 2)))

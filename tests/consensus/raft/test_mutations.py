@@ -153,9 +153,7 @@ def ignore_hints(patch):
     refused = leading._on_refusal
 
     def blind(raft, message, follower):
-        refused(
-            raft, message._replace(reject_hint=message.index - 1, log_term=0), follower
-        )
+        refused(raft, message._replace(reject_hint=message.index - 1, log_term=0), follower)
 
     patch.setattr(leading, "_on_refusal", blind)
 

@@ -5,7 +5,13 @@ from itertools import combinations, product
 import pytest
 
 from consensus.raft.quorum import (
-    EVERYTHING, VoteResult, committed, joint_committed, joint_vote_result, majority, vote_result,
+    EVERYTHING,
+    VoteResult,
+    committed,
+    joint_committed,
+    joint_vote_result,
+    majority,
+    vote_result,
 )  # fmt: skip
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from consensus.raft.confchange import ConfChange, Op, Transition, decode_conf, encode_conf
 from consensus.raft.messages import (
-    NONE, TRANSFER, Ack, ConfState, Entry, EntryKind, Kind, Message, Role, Snapshot,
+    NONE,
+    TRANSFER,
+    Ack,
+    ConfState,
+    Entry,
+    EntryKind,
+    Kind,
+    Message,
+    Role,
+    Snapshot,
 )  # fmt: skip
 from consensus.raft.progress import Pace
 from fedalign.core.errors import IntegrityError

@@ -14,7 +14,6 @@ import pytest
 from consensus.network.links import Constant, Link, LogNormal
 from consensus.raft import leading
 from consensus.raft.cluster import Cluster, Setting
-from consensus.raft.config import RaftConfig
 from consensus.raft.history import violation
 from consensus.raft.swarm import SwarmError, draw, main, play, shrink
 from fedalign.core.errors import IntegrityError

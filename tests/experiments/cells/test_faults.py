@@ -8,7 +8,7 @@ from consensus.raft import leading
 from consensus.raft.swarm import FAULTS, draw, play
 from experiments import compose
 from experiments.cells.faults import raft_faults
-from fedalign.core.errors import ConfigError
+from fedalign.core.errors import ConfigError, UnknownNameError
 
 
 def _rows(folder, **changes):
@@ -28,6 +28,18 @@ def test_the_table_adds_up(tmp_path):
     assert total["faults"] == sum(row["times"] for row in faults)
     assert 0 < len(faults) <= len(FAULTS)
     assert (tmp_path / "digest.txt").exists()
+
+
+def test_bft_schedules_have_liars_who_are_found_out(tmp_path):
+    rows = _rows(tmp_path, seeds=12, orderer="bft")
+    assert rows[0]["violations"] == 0 and rows[0]["progress after heal"] == "12 of 12"
+    liars = [row for row in rows if row.get("table") == "liars"]
+    assert liars and sum(row["contradictions proved"] for row in liars) > 0
+
+
+def test_an_unknown_orderer_is_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="paxos"):
+        _rows(tmp_path, orderer="paxos")
 
 
 def test_other_seeds_have_another_trace(tmp_path):

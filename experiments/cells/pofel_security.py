@@ -1,0 +1,261 @@
+"""Cell of `scenario=pofel_security`: known attacks on whole rounds: expected, observed, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from consensus.fault import Fault
+from consensus.faults.bribe import Bribe
+from consensus.faults.equivocate import Equivocate
+from consensus.faults.free_ride import FreeRide
+from consensus.faults.misreport import Misreport
+from consensus.faults.plagiarise import Plagiarise
+from consensus.faults.withhold import Withhold
+from consensus.pofel.btsv import Btsv
+from consensus.pofel.settings import Timeouts
+from consensus.protocol import Faulty, PoFEL
+from experiments.benchmarks.cells import write_rows
+from experiments.cells.pofel_rounds import agree, models
+from fedalign.core.agreement import Verdict
+from fedalign.core.errors import QuorumLostError
+
+Config = Mapping[str, Any]
+QUICK = Timeouts(train_ms=2000, commit_ms=1000, reveal_ms=1000, avail_ms=1000, evaluate_ms=500,
+                 vote_ms=500, block_ms=500)  # fmt: skip
+
+
+class Finding(NamedTuple):
+    """One row. test: its number. attack: what was tried. expected, observed: in words."""
+
+    test: str
+    attack: str
+    expected: str
+    observed: str
+    holds: bool
+
+
+class Arena:
+    """n servers and a seed; plays rounds with a fault and compares with the honest ones."""
+
+    def __init__(self, servers: int, seed: int):
+        self.servers, self.seed = servers, seed
+        self.honest = self.play()
+        self.last = servers - 1
+
+    def chain(self, fault: Fault | None = None, liars: tuple[int, ...] = (), **more: Any) -> PoFEL:
+        faults = [] if fault is None else [Faulty(fault, liars)]
+        more = {"timeouts": QUICK, "recompute": False, **more}
+        chain = PoFEL(self.servers, self.seed, faults=faults, **more)
+        chain.open(None)
+        return chain
+
+    def play(self, fault: Fault | None = None, liars: tuple[int, ...] = (), **more: Any) -> Verdict:
+        """The first round."""
+        return self.round(self.chain(fault, liars, **more), 1)
+
+    def round(self, chain: PoFEL, round_: int) -> Verdict:
+        return agree(chain, models(self.servers, 64, self.seed, round_), round_)
+
+    def pay(self, verdict: Verdict, server: int) -> float:
+        """In units of what the others get on average."""
+        rest = [verdict.rewards.get(i, 0) for i in range(self.servers) if i != server]
+        return verdict.rewards.get(server, 0) / (sum(rest) / len(rest))
+
+
+def pofel_security(config: Config, folder: Path, environment: Config) -> None:
+    """All tests in one arena."""
+    from experiments.cells.pofel_security_parts import PARTS
+
+    arena = Arena(config["servers"], config["seed"])
+    found = [finding for test in (*ROUNDS, *PARTS) for finding in test(arena)]
+    found.sort(key=lambda finding: finding.test)
+    rows = [
+        {"test": f.test, "attack": f.attack, "seed": config["seed"], "expected": f.expected,
+         "observed": f.observed, "holds": f.holds}
+        for f in found
+    ]  # fmt: skip
+    write_rows(rows, config, folder, environment)
+
+
+def _struck(verdict: Verdict) -> str:
+    return ", ".join(f"{kind} of {server}" for server, kind in verdict.strikes) or "no strike"
+
+
+def plagiarism(arena: Arena) -> Iterator[Finding]:
+    """T-01 to T-03."""
+    me = arena.last
+    verdict = arena.play(Plagiarise("commitment"), (me,))
+    out = me not in verdict.members
+    yield Finding(
+        "T-01", "copied commitment", "does not open: excluded, late_reveal",
+        f"{'excluded' if out else 'in the round'}, {_struck(verdict)}",
+        out and verdict.strikes == ((me, "late_reveal"),),
+    )  # fmt: skip
+    verdict = arena.play(Plagiarise("late"), (me,))
+    out = me not in verdict.members
+    yield Finding(
+        "T-02", "commits after the reveal", "too late: excluded, no strike",
+        f"{'excluded' if out else 'in the round'}, {_struck(verdict)}",
+        out and not verdict.strikes,
+    )  # fmt: skip
+    for noise, earns in ((0.0005, False), (0.05, True)):
+        verdict = arena.play(Plagiarise("near", noise=noise), (me,))
+        pay = arena.pay(verdict, me)
+        yield Finding(
+            "T-03", f"near copy, noise {noise:g}",
+            "paid like a model" if earns else "no pay for the model", f"pay {pay:.2f} of the others'",
+            (pay > 0.5) == earns,
+        )  # fmt: skip
+
+
+def free_riding(arena: Arena) -> Iterator[Finding]:
+    """T-04."""
+    verdict = arena.play(FreeRide(), (arena.last,))
+    pay = arena.pay(verdict, arena.last)
+    yield Finding(
+        "T-04", "update of zeros", "no pay for the model, never leads",
+        f"pay {pay:.2f} of the others', server {verdict.leader} leads",
+        pay < 0.1 and verdict.leader != arena.last,
+    )  # fmt: skip
+
+
+def bribery(arena: Arena) -> Iterator[Finding]:
+    """T-05: f bribed servers; the closed forms are `scenario=pofel_bribery`'s."""
+    others = tuple(i for i in range(arena.servers) if i != arena.honest.leader)
+    liars = others[: (arena.servers - 1) // 3]
+    for variant in ("prelec", "anchored", "audited"):
+        for strategy in ("naive", "copycat", "calibrated", "optimal"):
+            btsv = Btsv(variant)
+            verdict = arena.play(Bribe(strategy), liars, btsv=btsv)
+            calm = arena.play(None, (), btsv=btsv)
+            gain = (verdict.scores[liars[0]] - calm.scores[liars[0]]) / 1e6
+            pays = variant == "prelec" and strategy != "naive"
+            same = verdict.leader == arena.honest.leader
+            yield Finding(
+                "T-05", f"{strategy} bribe, {variant}",
+                f"{'pays' if pays else 'loses'}; leader kept",
+                f"{gain:+.2f} nats; leader {'kept' if same else 'lost'}",
+                (gain > 0) == pays and same,
+            )  # fmt: skip
+
+
+def equivocation(arena: Arena) -> Iterator[Finding]:
+    """T-06."""
+    for what in ("commit", "vote", "block"):
+        liar = arena.honest.leader if what == "block" else arena.last
+        chain = arena.chain(Equivocate(what), (liar,))
+        first, second = arena.round(chain, 1), arena.round(chain, 2)
+        third = arena.round(chain, 3)
+        strikes = {*first.strikes, *second.strikes, *third.strikes}
+        gone = liar not in third.members
+        yield Finding(
+            "T-06", f"two {what}s", "reported, removed; nobody else",
+            f"{_struck(first) if first.strikes else _struck(second)}, "
+            f"{'removed' if gone else 'still there'}",
+            gone and strikes == {(liar, "equivocation")},
+        )  # fmt: skip
+
+
+def silence(arena: Arena) -> Iterator[Finding]:
+    """T-09 and T-10."""
+    me, kinds = arena.last, {"reveal": "late_reveal", "data": "withheld_data"}
+    for what, kind in kinds.items():
+        verdict = arena.play(Withhold(what), (me,))
+        out = me not in verdict.members
+        yield Finding(
+            "T-09", f"never sends its {what}", f"excluded, {kind}",
+            f"{'excluded' if out else 'in the round'}, {_struck(verdict)}",
+            out and verdict.strikes == ((me, kind),),
+        )  # fmt: skip
+    served = arena.servers - 2
+    verdict = arena.play(Withhold("data", served=served), (me,))
+    yield Finding(
+        "T-09", f"serves {served} servers only", "stays in, the others serve it on",
+        f"{len(verdict.members)} models, {_struck(verdict)}",
+        me in verdict.members and not verdict.strikes,
+    )  # fmt: skip
+    verdict = arena.play(Withhold("block"), (arena.honest.leader,))
+    yield Finding(
+        "T-10", "the leader writes no block", "the next rank does, after its time",
+        f"server {verdict.leader} after {verdict.cost.latency_s:.2f} s",
+        verdict.leader != arena.honest.leader and verdict.block.root == arena.honest.block.root,
+    )  # fmt: skip
+    verdict = arena.play(down=(0,))
+    yield Finding(
+        "T-10", "the order's first leader is down", "another one orders; the rest agree",
+        f"{len(verdict.members)} models, {_struck(verdict)}",
+        len(verdict.members) == arena.servers - 1 and not verdict.strikes,
+    )  # fmt: skip
+
+
+def wrong_blocks(arena: Arena) -> Iterator[Finding]:
+    """T-11."""
+    leader = arena.honest.leader
+    for about in ("aggregate", "tally", "scores", "rewards", "parent", "time", "evidence"):
+        verdict = arena.play(Misreport(about), (leader,))
+        yield Finding(
+            "T-11", f"block with a wrong {about}", "refused by all, bad_block, next rank",
+            f"{_struck(verdict)}, server {verdict.leader} wrote",
+            verdict.strikes == ((leader, "bad_block"),) and verdict.leader != leader
+            and verdict.block.root == arena.honest.block.root,
+        )  # fmt: skip
+
+
+def partitions(arena: Arena) -> Iterator[Finding]:
+    """T-12."""
+    n = arena.servers
+    quorum = n - (n - 1) // 3
+    everybody = tuple(range(n))
+    cases = {
+        "a minority is cut off": (everybody[:quorum], everybody[quorum:]),
+        "two halves": (everybody[: n // 2], everybody[n // 2 :]),
+        "three parts": (everybody[::3], everybody[1::3], everybody[2::3]),
+    }
+    for name, cut in cases.items():
+        goes_on = len(cut[0]) >= quorum
+        chain = arena.chain(None, (), cut=cut, max_aborts=0)
+        try:
+            seen = f"block with {len(arena.round(chain, 1).members)} models"
+        except QuorumLostError:
+            seen = "no block"
+        chain.cut, chain.heal_ms = (), None
+        after = arena.round(chain, 1 + goes_on)
+        yield Finding(
+            "T-12", name, f"{'the majority goes on' if goes_on else 'no block'}; heals without fork",
+            f"{seen}; then {len(after.members)} models", (seen != "no block") == goes_on
+            and after.members == everybody,
+        )  # fmt: skip
+
+
+def bought_majority(arena: Arena) -> Iterator[Finding]:
+    """T-13."""
+    n = arena.servers
+    liars = tuple(i for i in range(n) if i != arena.honest.leader)[: n // 2 + 1]
+    verdict = arena.play(Bribe("naive", liars[0]), liars)
+    kept = verdict.block.root == arena.honest.block.root
+    yield Finding(
+        "T-13", f"{len(liars)} of {n} votes bought", "elects its leader, the aggregate stays",
+        f"leader {verdict.leader}, aggregate {'kept' if kept else 'changed'}",
+        verdict.leader == liars[0] and kept,
+    )  # fmt: skip
+
+
+def grinding(arena: Arena) -> Iterator[Finding]:
+    """T-15."""
+    me = arena.last
+    chains = [arena.chain(), arena.chain(Withhold("reveal"), (me,), max_aborts=1)]
+    verdict = [arena.round(chain, 1) for chain in chains][1]
+    beacons = {chain.members[0].machine.state.beacon for chain in chains}
+    yield Finding(
+        "T-15", "withholds its reveal to choose the beacon", "one other value, one strike for it",
+        f"{len(beacons)} values, {_struck(verdict)}",
+        len(beacons) == 2 and verdict.strikes == ((me, "late_reveal"),),
+    )  # fmt: skip
+
+
+ROUNDS: tuple[Callable[[Arena], Iterator[Finding]], ...] = (
+    plagiarism, free_riding, bribery, equivocation, silence, wrong_blocks, partitions,
+    bought_majority, grinding,
+)  # fmt: skip

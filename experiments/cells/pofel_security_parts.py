@@ -1,0 +1,286 @@
+"""Attacks of `scenario=pofel_security` on parts: messages, resources, weights, clocks, disks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import process_time
+
+import torch
+
+from attacks.faker.faker import Faker
+from consensus import identity
+from consensus.encoding import decode, encode
+from consensus.fault import Fault, FaultView
+from consensus.faults.misreport import Misreport
+from consensus.identity import ORDER, Key
+from consensus.network.simulated_disk import SimulatedDisk
+from consensus.pofel import history
+from consensus.pofel.effects import Ignored
+from consensus.pofel.machine import RoundMachine
+from consensus.pofel.messages import Commit, Entry, Kind, Reveal
+from consensus.pofel.task import Evaluator
+from consensus.protocol import Faulty, Ordered, PoFEL
+from consensus.raft.messages import ConfState, EntryKind, HardState
+from consensus.raft.messages import Entry as RaftEntry
+from consensus.wal import WriteAheadLog
+from experiments.cells.pofel_rounds import agree, models
+from experiments.cells.pofel_security import QUICK, Arena, Finding
+from fedalign.core.errors import DataError, IntegrityError, QuorumLostError
+from fedalign.core.seeds import Seeds
+from fedalign.core.threat import View
+
+YEAR_S = 31_556_952
+
+
+def _verdict(test: str, attack: str, expected: str, observed: str) -> Finding:
+    return Finding(test, attack, expected, observed, observed == expected)
+
+
+# ---------------------------------------------------------------- messages
+
+
+def replays(arena: Arena) -> Iterator[Finding]:
+    """T-07: entries of a finished round, sent again elsewhere."""
+    chain = arena.chain()
+    arena.round(chain, 1)
+    machine, key = chain.members[0].machine, chain.members[1].key
+    old = next(e for e in chain.members[0].stream if e.kind is Kind.COMMIT)
+    cases = {
+        "an entry of the last round": (old, "other_round"),
+        "as if of this round": (replace(old, round=2), "forged"),
+        "on another chain": (replace(old, chain_id=1), "foreign_chain"),
+        "as another kind": (replace(old, kind=Kind.VOTE_COMMIT), "forged"),
+        "in another view": (replace(old, view=1), "forged"),
+        "in another's name": (replace(old, sender=key.node_id), "forged"),
+    }
+    for name, (entry, reason) in cases.items():
+        yield _verdict("T-07", f"replayed {name}", reason, _answer(machine, entry))
+
+
+def signatures(arena: Arena) -> Iterator[Finding]:
+    """T-08."""
+    chain = arena.chain()
+    machine, key = chain.members[0].machine, chain.members[1].key
+    good = Entry.sign(key, chain.chain_id, 1, Commit(bytes(32), 0, bytes(32), 1))
+    r, s, v = good.signature[:32], int.from_bytes(good.signature[32:64], "big"), good.signature[64]
+
+    def signed(r: bytes, s: int, v: int) -> Entry:
+        return replace(good, signature=r + s.to_bytes(32, "big") + bytes([v]))
+
+    yield _verdict(
+        "T-08", "the high-s twin", "high_s", _answer(machine, signed(r, ORDER - s, 1 - v))
+    )
+    yield _verdict("T-08", "another recovery id", "forged", _answer(machine, signed(r, s, 1 - v)))
+    yield _verdict("T-08", "recovery id 27", "recovery_id", _answer(machine, signed(r, s, 27)))
+    zero = _answer(machine, signed(bytes(32), s, v))
+    yield _verdict("T-08", "r = 0", "signature_range", zero)
+    yield _verdict("T-08", "s = 0", "signature_range", _answer(machine, signed(r, 0, v)))
+    short = replace(good, signature=good.signature[:64])
+    yield _verdict("T-08", "64 bytes", "signature_length", _answer(machine, short))
+    stranger = Entry.sign(Key(bytes([7]) * 32), chain.chain_id, 1, good.content)
+    yield _verdict("T-08", "a stranger's", "no_member", _answer(machine, stranger))
+    wide = b"\xf8" + bytes([len(good.encode())]) + good.encode()
+    yield _verdict("T-08", "non-canonical RLP", "refused", _decoded(wide))
+    again = identity.recover(good.digest, good.signature) == key.node_id
+    yield _verdict("T-08", "the good one", "accepted", "accepted" if again else "refused")
+
+
+def resources(arena: Arena) -> Iterator[Finding]:
+    """T-16: what a server may be sent costs bounded memory and time."""
+    chain = arena.chain()
+    machine, key = chain.members[0].machine, chain.members[1].key
+    yield _verdict("T-16", "lists nested 10,000 deep", "refused", _decoded(_nested(10_000)))
+    huge = Reveal(bytes(32), bytes(32), 1 << 20, 1 << 40, b"<i4", bytes(32))
+    entry = Entry.sign(key, chain.chain_id, 1, huge)
+    yield _verdict("T-16", "a reveal of a terabyte", "other_phase", _answer(machine, entry))
+    size, began = len(machine.snapshot()), process_time()
+    for k in range(2000):
+        machine.apply(Entry.sign(key, chain.chain_id, 2 + k, Commit(bytes(32), 0, bytes(32), k)))
+    spent = process_time() - began
+    grown = len(machine.snapshot()) - size
+    yield Finding(
+        "T-16", "2000 signed entries out of place", "state does not grow, > 500 entries/s",
+        f"{grown} bytes more, {2000 / spent:.0f} entries/s", grown == 0 and spent < 4,
+    )  # fmt: skip
+
+
+def _nested(depth: int) -> bytes:
+    item = b"\xc0"
+    for _ in range(depth):
+        item = encode_list(item)
+    return item
+
+
+def encode_list(item: bytes) -> bytes:
+    """RLP of a list with one item that is encoded already."""
+    if len(item) < 56:
+        return bytes([0xC0 + len(item)]) + item
+    size = len(item).to_bytes((len(item).bit_length() + 7) // 8, "big")
+    return bytes([0xF7 + len(size)]) + size + item
+
+
+def _answer(machine: RoundMachine, entry: Entry) -> str:
+    before = machine.state
+    found = machine.apply(entry)
+    if machine.state is before and len(found) == 1 and isinstance(found[0], Ignored):
+        return found[0].reason
+    return "accepted"
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        Entry.decode(data)
+    except DataError:
+        return "refused"
+    return "accepted" if decode(data) and encode(decode(data)) == data else "refused"
+
+
+# ---------------------------------------------------------------- weights, models, clocks
+
+
+def whitewash(arena: Arena) -> Iterator[Finding]:
+    """T-17: a hundred rounds of good scores, then the worst one after the other."""
+    n, rule = arena.servers, history.History()
+    h = [0] * n
+    best = [rule.s_max_micro] + [0] * (n - 1)
+    for _ in range(100):
+        h = history.update_history(h, best, [0] * n, rule)
+    weights = history.weights(h, rule)
+    ratio = max(weights) / min(weights)
+    rounds = 0
+    while history.weights(h, rule)[0] >= weights[1] and rounds < 50:
+        h = history.update_history(h, [-rule.s_max_micro] + [0] * (n - 1), [0] * n, rule)
+        rounds += 1
+    yield Finding(
+        "T-17", "earns a good name, then spends it", "no weight above 3 times another's; gone soon",
+        f"ratio {ratio:.2f}, below the others after {rounds} rounds",
+        ratio <= 3 and rounds <= 10,
+    )  # fmt: skip
+
+
+def similar_fakes(arena: Arena) -> Iterator[Finding]:
+    """T-18: the server nearest to the mean sends a Faker row made from its own."""
+    spread = [0.3] * (arena.servers - 1) + [0.05]
+    for metric in ("cosine_update", "neg_l2_update", "spp"):
+        chain = arena.chain(evaluator=Evaluator(metric))
+        rounds = range(1, 6)
+        honest = sum(_leads(arena, chain, spread, k, False) for k in rounds)
+        led = sum(_leads(arena, chain, spread, k, True) for k in rounds)
+        yield Finding(
+            "T-18", f"a Faker model, metric {metric}", "leads less often than with its honest model",
+            f"leads {led} of {len(rounds)} rounds (honest: {honest})", led < honest,
+        )  # fmt: skip
+
+
+def _leads(arena: Arena, chain: PoFEL, spread: Sequence[float], round_: int, fakes: bool) -> bool:
+    """Whether the last server leads, by its honest model or by a Faker row made from it."""
+    updates = models(arena.servers, 64, arena.seed, round_, spread=spread)
+    own, d = updates.rows[-1:], updates.rows.shape[1]
+    if fakes:
+        view = View(round_, arena.servers, own, torch.zeros(d), torch.zeros(d),
+                    rng=Seeds(arena.seed).at("faker", round=round_))  # fmt: skip
+        rows = torch.cat([updates.rows[:-1], Faker(solver="cosine", tau=0.5)(view).rows])
+        updates = replace(updates, rows=rows)
+    return agree(chain, updates, round_).leader == arena.last
+
+
+@dataclass(frozen=True)
+class _Skew(Fault):
+    """Commits with a clock that is off by `seconds`."""
+
+    seconds: int
+
+    def __call__(self, outgoing: Sequence[Entry], view: FaultView, key: Key) -> Sequence[Entry]:
+        return [
+            view.say(key, replace(e.content, time_s=max(0, e.content.time_s + self.seconds)))
+            if e.kind is Kind.COMMIT
+            else e
+            for e in outgoing
+        ]
+
+
+def clocks(arena: Arena) -> Iterator[Finding]:
+    """T-19: f servers' clocks are a year off; the block's time stays the honest ones'."""
+    f = (arena.servers - 1) // 3
+    liars = tuple(range(arena.servers - f, arena.servers))
+    for name, seconds in (("ahead", YEAR_S), ("behind", -YEAR_S)):
+        chain = arena.chain(_Skew(seconds), liars)
+        arena.round(chain, 1000)
+        told = chain.members[0].machine.state.head_time_s
+        yield Finding(
+            "T-19", f"{f} clocks a year {name}", "the block has an honest server's time",
+            f"block at {told} s, honest clocks at 1001 s", told == 1001,
+        )  # fmt: skip
+
+
+def byzantine_order(arena: Arena) -> Iterator[Finding]:
+    """T-20: where only the order's leader writes, a lying one stops everything but forges nothing."""
+    chain = Ordered(arena.servers, arena.seed, timeouts=QUICK, recompute=False, max_aborts=0,
+                    faults=[Faulty(Misreport("aggregate"), (0,))])  # fmt: skip
+    chain.open(None)
+    try:
+        arena.round(chain, 1)
+        seen = "a block became final"
+    except QuorumLostError:
+        seen = "no block"
+    yield _verdict("T-20", "a lying leader under Raft (not tolerated)", "no block", seen)
+
+
+# ---------------------------------------------------------------- disks
+
+
+def disks(arena: Arena) -> Iterator[Finding]:
+    """T-22: what a write-ahead log does with a disk that failed."""
+    rng = Seeds(arena.seed).at("disks")
+    disk = SimulatedDisk()
+    log = _log(disk)
+    log.save(None, [_entry(4)], None, sync=False)
+    disk.crash(rng)
+    kept = _load(disk)
+    yield Finding(
+        "T-22", "power fails before the last write is forced", "what was forced is there",
+        kept, kept in ("3 entries", "4 entries"),
+    )  # fmt: skip
+    disk = SimulatedDisk()
+    log = _log(disk)
+    name = next(n for n in disk.names() if disk.read(n))
+    data = disk.read(name)
+    place = data.find(b"entry 2")
+    disk.write(name, place, bytes([data[place] ^ 1]))
+    yield _verdict("T-22", "a bit flips in an old record", "refuses to start", _load(disk))
+    disk = SimulatedDisk()
+    log = _log(disk)
+    disk.fail_sync = True
+    try:
+        log.save(HardState(2, 0, 3), [_entry(4)], None, sync=True)
+        seen = "went on"
+    except OSError:
+        seen = "stops the server"
+    yield _verdict("T-22", "the disk cannot force a write out", "stops the server", seen)
+
+
+def _entry(index: int) -> RaftEntry:
+    return RaftEntry(1, index, EntryKind.NORMAL, f"entry {index}".encode())
+
+
+def _log(disk: SimulatedDisk) -> WriteAheadLog:
+    """Three entries, each forced out."""
+    log = WriteAheadLog(disk, ConfState((0,)), segment_bytes=16_384, reserve=False)
+    log.load()
+    for index in (1, 2, 3):
+        log.save(HardState(1, 0, index), [_entry(index)], None, sync=True)
+    return log
+
+
+def _load(disk: SimulatedDisk) -> str:
+    try:
+        found = WriteAheadLog(disk, ConfState((0,)), segment_bytes=16_384, reserve=False).load()
+    except IntegrityError:
+        return "refuses to start"
+    return f"{len(found.entries)} entries"
+
+
+PARTS: tuple[Callable[[Arena], Iterator[Finding]], ...] = (
+    replays, signatures, resources, whitewash, similar_fakes, clocks, byzantine_order, disks,
+)  # fmt: skip

@@ -1,0 +1,68 @@
+"""Plan: the part of a federation above its clients, checked before training, told in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.build import build
+from fedalign.core.contracts import require
+from fedalign.core.digest import of_tensor
+from fedalign.core.errors import ConfigError
+from fedalign.federation.parts import Outcome
+
+Config = Mapping[str, Any]
+
+
+def validate(config: Config) -> None:
+    """Refuse what edges, stragglers and cold boots cannot do, in one sentence each."""
+    topology, stragglers = build(config["topology"]), build(config["stragglers"])
+    build(config["clock"])
+    if topology.edges > 1:
+        require(build(config["global_defense"]), topology.edges, 0, name="global_defense")
+    elif stragglers.kind != "none" and stragglers.level == "edge":
+        raise ConfigError(
+            "stragglers.level=edge needs edge servers that can miss a round, but there is one "
+            "edge: take topology=edges, or stragglers.level=device."
+        )
+    paid = not config["incentive"]["_target_"].endswith(".Unpaid")
+    if paid and topology.edge_rounds > 1:
+        raise ConfigError(
+            f"Incentives pay for what clients add to the global model, which "
+            f"{topology.edge_rounds} edge rounds mix up: take topology.edge_rounds=1 or "
+            "incentive=none."
+        )
+    _cold_boot(config, "defense", config["rounds"] * topology.edge_rounds)
+    if topology.edges > 1:
+        _cold_boot(config, "global_defense", config["rounds"])
+
+
+def _cold_boot(config: Config, key: str, rounds: int) -> None:
+    boot = config[key].get("cold_boot_rounds")
+    if boot is not None and boot > 2 and boot >= rounds:
+        raise ConfigError(
+            f"{key}.cold_boot_rounds={boot} is never over in {rounds} rounds: lower it (2 is "
+            "enough for a slope) or raise rounds."
+        )
+
+
+def record(outcome: Outcome) -> dict[str, Any]:
+    """What the log says of the edges' last rounds and of their meeting."""
+    told: dict[str, Any] = {"edges": {str(edge): _told(o) for edge, o in outcome.edges.items()}}
+    if outcome.meeting is not None:
+        told["meeting"] = _told(outcome.meeting)
+    return told
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    aggregate = outcome.aggregate
+    return {
+        "clients": outcome.updates.clients.tolist(),
+        "accepted": aggregate.accepted.int().tolist(),
+        "aggregate": of_tensor(aggregate.vector),
+        "start": of_tensor(outcome.context.model),
+        "skipped": aggregate.skipped,
+        "missing": list(outcome.missing),
+        "notes": dict(aggregate.notes),
+        "seconds": outcome.span.seconds,
+    }

@@ -1,0 +1,111 @@
+"""A federated alignment run from words on the command line to a verified folder."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("transformers", reason="pip install 'fedalign[llm]'")
+pytest.importorskip("peft", reason="pip install 'fedalign[llm]'")
+
+from experiments import compose, federation_cell
+from experiments.results import load
+from experiments.spoken import spoken
+from experiments.verify import verify
+from fedalign.core.errors import ConfigError
+from tests import tiny_alignment
+
+SMALL = [
+    "scenario=dpo", "objective=dpo", "data.annotator.error=0.0", "seed=0", "rounds=2",
+    "local_steps=3", "clients=3", "data.world.entities=4", "data.world.attributes=3",
+    "data.world.values=4", "data.demonstrations=800", "data.pairs=60", "data.evaluation=32",
+    "data.held_out=24", "data.root_samples=12", "model.vocabulary=96", "model.hidden=32",
+    "model.layers=2", "model.heads=2", "model.mlp=64", "model.teach_steps=60",
+    "model.teach_batch=32", "peft.rank=2", "workload.batch_size=8", "workload.lr=0.005",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch):
+    monkeypatch.setenv("FEDALIGN_CACHE", str(tiny_alignment.folder()))
+
+
+def play(folder, *words, **config):
+    asked = {word.partition("=")[0] for word in words}
+    small = [word for word in SMALL if word.partition("=")[0] not in asked]
+    cell = compose.study([*small, *words]).cells[0]
+    path = folder / cell.run_id
+    federation_cell.play({**cell.config, "keep": "last", **config}, path, {})
+    return path
+
+
+def rounds(path):
+    return list(csv.DictReader((path / "rounds.csv").open()))
+
+
+def test_a_run_reports_rewards_keeps_text_and_verifies(tmp_path):
+    path = play(tmp_path)
+    first, last = rounds(path)
+    assert float(last["kl_ref_k3"]) > float(first["kl_ref_k3"]) > 0
+    assert float(last["win_low"]) <= float(last["win_rate"]) <= float(last["win_high"])
+    spoke = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    assert len(spoke) == 8 and {"prompt", "before", "after", "gold_after"} <= set(spoke[0])
+    account = verify(path)
+    assert (account.rounds, account.recomputed) == (2, 1)
+
+
+def test_the_same_seed_has_the_same_digest_whatever_the_cache_holds(tmp_path, monkeypatch):
+    first = (play(tmp_path) / "digest.txt").read_text()
+    with monkeypatch.context() as patch:
+        patch.setenv("FEDALIGN_CACHE", str(tmp_path / "cold"))
+        assert (play(tmp_path) / "digest.txt").read_text() == first
+    assert (play(tmp_path, "seed=1") / "digest.txt").read_text() != first
+
+
+def test_faker_against_krum_on_low_rank_adapters(tmp_path):
+    """What the Faker study does to classifiers runs unchanged on adapters."""
+    crowd = ("clients=6", "byzantine_fraction=0.17", "data.pairs=90")
+    path = play(tmp_path, "attack=faker_norm", "defense=krum", *crowd)
+    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    bodies = [event.get("body", event) for event in events]
+    played = [body for body in bodies if body.get("event") == "round"]
+    assert len(played) == 2 and all(body["attacked"] for body in played)
+    assert all(sum(body["accepted"]) == 1 for body in played)
+    assert verify(path).recomputed == 1
+
+
+def test_flipped_preferences_turn_the_implicit_reward(tmp_path):
+    """Three of four clients lie: accuracy on held-out pairs falls, and the loss rises."""
+    keys = (
+        "rounds=1", "local_steps=24", "workload.warmup_steps=0", "clients=4", "data.pairs=120",
+        "byzantine_fraction=0.75", "data.answers=demonstrator", "data.held_out=80",
+    )  # fmt: skip
+    honest = rounds(play(tmp_path, *keys))
+    lying = rounds(play(tmp_path, *keys, "attack=preference_flip"))
+    assert float(lying[-1]["accuracy"]) < float(honest[-1]["accuracy"]) - 0.05
+    assert float(lying[-1]["loss"]) > float(honest[-1]["loss"])
+
+
+def test_a_backdoors_success_is_reported(tmp_path):
+    path = play(tmp_path, "attack=preference_backdoor", "byzantine_fraction=0.34", "rounds=1")
+    assert 0.0 <= float(rounds(path)[-1]["attack_success"]) <= 1.0
+
+
+def test_the_report_shows_text_before_and_after(tmp_path):
+    path = play(tmp_path, "rounds=1")
+    cell = {"run_id": path.name, "axes": {"objective": "dpo"}, "seed": 0, "status": "done"}
+    index = {"name": "dpo", "axes": {"objective": ["dpo"]}, "cells": [cell]}
+    (tmp_path / "study.json").write_text(json.dumps(index))
+    text = spoken(load(tmp_path))
+    assert "objective = dpo" in text and text.count("| `<bos> <usr> e") == 5
+    study = load(tmp_path)
+    (path / "samples.jsonl").write_text("{cut off")
+    assert spoken(replace(study, cells=study.cells)) == ""
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ConfigError, match="use float32"):
+        play(tmp_path, precision="bfloat16")
+    with pytest.raises(ConfigError, match="take attack=preference_flip"):
+        play(tmp_path, "attack=label_flip", "byzantine_fraction=0.34")

@@ -23,9 +23,10 @@ from fedalign.core.errors import QuorumLostError
 from fedalign.core.seeds import Seeds
 
 NS_PER_MS = 1000 * NS_PER_US
+EVERYBODY = -1  # the receiver of a message to all others
 HEALER = -1  # owner of the timer that ends a partition
 HEADER = 64  # bytes of a message besides its content
-AGAIN_MS = 200  # between two attempts to get what is missing
+AGAIN_MS = 233  # between two attempts to get what is missing; no multiple of a usual tick
 BATCH_US = 100  # a leader waits so long for proposals that arrive together
 GRACE_MS = 200  # servers behind a final block have so long to catch up by themselves
 
@@ -144,7 +145,7 @@ class Group:
         kind, *rest = event.payload
         if kind == "order":
             with self.ledger.working("order"):
-                host.core.step(rest[0])
+                self.ordering.step(host.core, event.sender, rest[0])
             self._settle(host)
         elif kind == "items":
             self._collect(host, rest[0])
@@ -183,7 +184,8 @@ class Group:
                 ready = core.ready()
             for message in (*ready.messages, *ready.messages_after_persist):
                 size = self.ordering.size(message)
-                self._send(host, message.to, ("order", message), size)
+                for to in self._targets(host, message.to):
+                    self._send(host, to, ("order", message), size)
             for data in self.ordering.committed(ready):
                 with self.ledger.working(_phase(host.server)):
                     actions = host.server.ordered(Entry.decode(data))
@@ -205,16 +207,21 @@ class Group:
                 self._after(action.timer.after_ms, host, action.timer)
             elif isinstance(action, Tell):
                 size = HEADER + len(action.final.encode())
-                for other in self.hosts:
-                    if other is not host:
-                        self._send(host, other.server.index, ("final", action.final), size)
-        leader = self._leader(host)
-        if not proposals or leader == NOBODY:
+                for to in self._targets(host, EVERYBODY):
+                    self._send(host, to, ("final", action.final), size)
+        route = self.ordering.route(host.core)
+        if not proposals or route == NOBODY:
             return  # `again` says them once somebody leads
-        if leader == host.server.index:
+        if route == host.server.index:
             self._collect(host, proposals)
         else:
-            self._send(host, leader, ("items", proposals), HEADER + sum(map(len, proposals)))
+            self.ordering.remember(host.core, proposals)
+            self._send(host, route, ("items", proposals), HEADER + sum(map(len, proposals)))
+
+    def _targets(self, host: Host, to: int) -> Sequence[int]:
+        if to != EVERYBODY:
+            return (to,)
+        return [i for i in range(len(self.hosts)) if i != host.server.index]
 
     def _collect(self, host: Host, proposals: Sequence[bytes]) -> None:
         if not host.batch:

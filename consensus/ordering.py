@@ -11,14 +11,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from consensus.bft.config import BftConfig
+from consensus.bft.core import Bft
+from consensus.bft.messages import Body, Bundle, Decision, Items, Message, Proposal, Vote
+from consensus.bft.signing import Gate, Signer
+from consensus.identity import Key
 from consensus.orderer import Orderer
 from consensus.raft.cluster import size_of
 from consensus.raft.config import RaftConfig
 from consensus.raft.core import Raft
 from consensus.raft.messages import ConfState, EntryKind, Snapshot
 from consensus.raft.storage import Durable
+from fedalign.core.seeds import Seeds
 
 NOBODY = -1
+HEADER, VOTE = 64, 130  # bytes of a message besides its content, and of a signed vote
 
 
 class Ordering(Protocol):
@@ -34,6 +41,15 @@ class Ordering(Protocol):
 
     def leader(self, core: Orderer) -> int:
         """Whom this core takes for the leader, or NOBODY."""
+
+    def route(self, core: Orderer) -> int:
+        """The server to which proposals go, or NOBODY: they wait."""
+
+    def remember(self, core: Orderer, batch: Sequence[bytes]) -> None:
+        """`batch` was sent to another server for ordering."""
+
+    def step(self, core: Orderer, sender: int, message: Any) -> None:
+        """A message of another server arrived."""
 
     def propose(self, core: Orderer, batch: Sequence[bytes]) -> bool:
         """Have all of `batch` ordered; False if nobody would take it now."""
@@ -65,6 +81,15 @@ class RaftOrdering:
     def leader(self, core: Raft) -> int:
         return core.leader
 
+    def route(self, core: Raft) -> int:
+        return core.leader
+
+    def remember(self, core: Raft, batch: Sequence[bytes]) -> None:
+        """Nothing: who proposed asks again."""
+
+    def step(self, core: Raft, sender: int, message: Any) -> None:
+        core.step(message)
+
     def propose(self, core: Raft, batch: Sequence[bytes]) -> bool:
         return core.propose_many(batch).status != "dropped"
 
@@ -73,3 +98,71 @@ class RaftOrdering:
 
     def committed(self, ready: Any) -> list[bytes]:
         return [e.data for e in ready.committed_entries if e.kind is EntryKind.NORMAL and e.data]
+
+
+class _Gated(Bft):
+    """A core behind the gate that checks signatures."""
+
+    gate: Gate
+
+    def step(self, message: Message) -> None:
+        admitted = self.gate.admit(message.body)
+        if admitted is not None:
+            super().step(message._replace(body=admitted))
+
+
+@dataclass(frozen=True)
+class BftOrdering:
+    """Tendermint-style: tolerates f < n/3 servers that lie about the order.
+
+    tick_ms: > 0. config: the core's knobs. seed: of the keys that sign votes. chain_id: u64.
+    """
+
+    tick_ms: float = 50.0
+    config: BftConfig = BftConfig()
+    seed: int = 0
+    chain_id: int = 131_277
+
+    def core(self, id: int, servers: int, rng: np.random.Generator) -> Bft:
+        keys = [Key(Seeds(self.seed).key("server_key", server=i)) for i in range(servers)]
+        signer = Signer(keys[id], self.chain_id)
+        core = _Gated(id, range(servers), self.config, (), signer)
+        core.gate = Gate([key.node_id for key in keys], self.chain_id)
+        return core
+
+    def start(self, core: Bft) -> None:
+        """Proposers take turns; nobody has to be elected."""
+
+    def leader(self, core: Bft) -> int:
+        return core.proposer(core.height, core.round)
+
+    def route(self, core: Bft) -> int:
+        return core.id
+
+    def remember(self, core: Bft, batch: Sequence[bytes]) -> None:
+        """Nothing: proposals are shown to everybody anyway."""
+
+    def step(self, core: Bft, sender: int, message: Any) -> None:
+        core.step(message._replace(to=core.id, sender=sender))
+
+    def propose(self, core: Bft, batch: Sequence[bytes]) -> bool:
+        return all(core.propose(data).status != "dropped" for data in batch)
+
+    def size(self, message: Any) -> int:
+        return HEADER + _bft_bytes(message.body)
+
+    def committed(self, ready: Any) -> list[bytes]:
+        return [data for decision in ready.committed_entries for data in decision.batch]
+
+
+def _bft_bytes(body: Body) -> int:
+    """About; a vote is a signature, a digest and five numbers."""
+    if isinstance(body, Vote):
+        return VOTE
+    if isinstance(body, Proposal):
+        return VOTE + sum(map(len, body.batch))
+    if isinstance(body, Decision):
+        return VOTE * len(body.certificate) + sum(map(len, body.batch))
+    if isinstance(body, Bundle):
+        return sum(map(_bft_bytes, (*body.proposals, *body.votes)))
+    return sum(map(len, body.data)) if isinstance(body, Items) else 8

@@ -24,7 +24,7 @@ from consensus.identity import Key
 from consensus.job import Desk, Job
 from consensus.network.links import Link
 from consensus.network.simulated import SimulatedNetwork
-from consensus.ordering import Ordering, RaftOrdering
+from consensus.ordering import BftOrdering, Ordering, RaftOrdering
 from consensus.pofel import effects as fx
 from consensus.pofel import evaluation, seal
 from consensus.pofel.btsv import Btsv
@@ -293,6 +293,7 @@ class PoFEL(Chain):
     in. self_votes: a server may vote for itself. size_cap: see `Settings`.
     """
 
+    ordering: Ordering = BftOrdering()
     btsv: Btsv = Btsv()
     history: History = History()
     fairness: Fairness = Fairness()

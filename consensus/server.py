@@ -150,15 +150,17 @@ class Server:
     def led_by(self, leader: int) -> list[Action]:
         """The ordering protocol has another leader."""
         self.leader = leader
-        return self._finish(self.again())
+        return self._finish(self._said_again())
 
     def again(self) -> list[Action]:
-        """What is worth saying again, after a long silence."""
+        """What is worth asking and saying again, after a long silence."""
+        return [*(Fetch(source, root) for source, root in self._missing()), *self._said_again()]
+
+    def _said_again(self) -> list[Action]:
         self._outstanding = {
             d: e for d, e in self._outstanding.items() if self.machine._late(e) is None
         }
-        wants = [Fetch(source, root) for source, root in self._missing()]
-        return [*wants, *map(Propose, self._outstanding.values())]
+        return list(map(Propose, self._outstanding.values()))
 
     def final(self, entry: Entry) -> None:
         """A server says that it found a block valid."""

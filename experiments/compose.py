@@ -26,6 +26,7 @@ from fedalign.core.errors import ConfigError, UnknownNameError
 
 FEDERATION = "experiments.federation_cell.play"  # the cell function of most scenarios
 STUDY_KEYS = ("title", "grid", "presets", "report", "cell", "scenario")
+SAME = "same"  # global_defense=same: what the group it takes its options from has
 NOT_IDENTITY = ("runtime", "workers", "output_root", "keep", "reuse", "preset", "checkpoint_s")
 
 
@@ -142,6 +143,8 @@ def _sort(
 def _check(key: str, value: Any, base: Mapping[str, Any]) -> None:
     group = catalogue.group_of(key)
     if group:
+        if value == SAME and key in catalogue.ALIASES:
+            return
         if not isinstance(value, str):
             names = catalogue.names(group)
             raise ConfigError(f"{key}={value} names no {group}; take one of {names}.")
@@ -194,7 +197,7 @@ def _base(scenario: str) -> tuple[dict[str, Any], dict[str, str]]:
 def _node(key: str, value: Any) -> dict[str, Any]:
     """What a value of an axis or key puts into a cell's config."""
     group = catalogue.group_of(key)
-    if group is None:
+    if group is None or (value == SAME and key in catalogue.ALIASES):
         return {key: value}
     catalogue.check(group, value)
     name, _, inner = value.partition("+")
@@ -235,6 +238,11 @@ def _cells(
                 reached.add(key)
             if key in axes:
                 labels[key] = _label(value) if key in reached and _has(config, key) else "—"
+        config |= {
+            key: deepcopy(config[group])
+            for key, group in catalogue.ALIASES.items()
+            if config.get(key) == SAME
+        }
         config["batching"] = config["batching"] or config["model"].get("batching", "loop")
         run_id = identity(config, swept)
         if run_id not in seen:

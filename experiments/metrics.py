@@ -190,6 +190,29 @@ def _final(name: str) -> Callable[[CellResult], float]:
     return score
 
 
+def _reached(cell: CellResult) -> float:
+    """The first round at the config's target_accuracy; one more than there are where none is."""
+    accuracy, target = _column(cell, "accuracy"), cell.config.get("target_accuracy")
+    if target is None or not len(accuracy):
+        return np.nan
+    good = np.flatnonzero(accuracy >= target)
+    return float(good[0] + 1 if len(good) else len(accuracy) + 1)
+
+
+def _seconds_to_target(cell: CellResult) -> float:
+    """NaN where the target is not reached or nothing is timed."""
+    clock, round = _column(cell, "clock_s"), _reached(cell)
+    if np.isnan(round) or round > len(clock) or not clock[-1] > 0:
+        return np.nan
+    return float(clock[int(round) - 1])
+
+
+def _missed(cell: CellResult) -> float:
+    sent, missing = _column(cell, "arrived"), _column(cell, "missing")
+    total = np.nansum(sent) + np.nansum(missing)
+    return 100.0 * float(np.nansum(missing) / total) if total > 0 else np.nan
+
+
 _accuracy = _last("accuracy", 100.0)
 
 _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
@@ -290,6 +313,22 @@ METRICS: Mapping[str, Metric] = {
             _pay_spearman,
         ),
         Metric("seconds_per_round", "simulated seconds per round", "low", 1, _seconds_per_round),
+        Metric(
+            "rounds_to_target",
+            "rounds until target_accuracy is reached (never: all rounds and one more)",
+            "low",
+            1,
+            _reached,
+        ),
+        Metric(
+            "seconds_to_target",
+            "simulated seconds until target_accuracy is reached, over the runs that reach it",
+            "low",
+            1,
+            _seconds_to_target,
+        ),
+        Metric("missed", "rows that did not arrive in time in %", "low", 1, _missed),
+        Metric("joules", "simulated joules of all devices, all rounds", "low", 1, _total("joules")),
         Metric(
             "cost_per_point",
             "base units paid in all rounds per point of final accuracy",

@@ -44,7 +44,8 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
 def _alignment(
     config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
 ) -> Workload:
-    from fedalign.workloads.alignment import Alignment, Owners, Task
+    from fedalign.workloads.alignment import Alignment, Task
+    from fedalign.workloads.preference_holdings import Owners
 
     if "objective" not in config or "peft" not in config:
         raise ConfigError(

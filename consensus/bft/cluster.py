@@ -23,7 +23,6 @@ from consensus.bft.messages import (
     ALL,
     NIL,
     NO_ROUND,
-    Ack,
     Body,
     Bundle,
     Decision,
@@ -202,7 +201,8 @@ class Cluster:
             body = host.gate.admit(event.payload)
             if body is not None:
                 self._record(b"m", host, body)
-                host.core.step(self.hosts[event.sender].server, body)
+                sender = self.hosts[event.sender].server
+                host.core.step(Message(host.server, body, sender))
                 self._settle(host)
 
     def _settle(self, host: Host) -> None:
@@ -237,7 +237,7 @@ class Cluster:
             for decision in ready.committed_entries:
                 self._apply(host, decision)
             if ready.committed_entries:
-                host.core.advance(Ack(applied=host.height))
+                host.core.advance(ready.ack)
             every = self.setting.checkpoint_every
             if every and host.records > every and not host.writing and not host.core.has_ready():
                 records = host.core.checkpoint()

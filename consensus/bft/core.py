@@ -40,6 +40,7 @@ from consensus.orderer import Proposed
 from fedalign.core.errors import ConfigError
 
 IDLE = 8  # times as long between statuses while there is nothing to order
+ITEMS_REMEMBERED = 100_000  # ordered ones, so that late copies are not ordered again
 HEIGHTS_WATCHED = 2  # decided heights whose late votes are still compared for evidence
 
 
@@ -75,6 +76,9 @@ class Bft:
         self.locked, self.valid_lock = journal.lock_of(found)
         self.pool: dict[bytes, bytes] = {}  # digest -> item, in order of arrival
         self._pool_bytes = 0
+        self._ordered: dict[bytes, None] = {}  # digests of items ordered lately, oldest first
+        for decision in found.decisions:
+            self._was_ordered(decision.batch)
         self.now = 0
         self.applied = self.height - 1
         self._handed = 0  # decisions given to the driver to apply: all of them after a restart
@@ -101,8 +105,9 @@ class Bft:
         self.advance_rounds()
         return Proposed("accepted", "", self.proposer(self.height, self.round))
 
-    def step(self, sender: int, body) -> None:
-        """A message that passed the gate arrived from `sender`."""
+    def step(self, message: Message) -> None:
+        """A message that passed the gate arrived."""
+        sender, body = message.sender, message.body
         if isinstance(body, Items):
             for data in body.data:
                 if not self._pool_refusal(data):
@@ -279,8 +284,11 @@ class Bft:
         self.members = tuple(sorted(members))
 
     def _pool_refusal(self, data: bytes) -> str:
-        if sha256(data).digest() in self.pool:
+        digest = sha256(data).digest()
+        if digest in self.pool:
             return "it waits already"
+        if digest in self._ordered:
+            return "it was ordered already"  # a late copy: clients make their items distinct
         if self._pool_bytes + len(data) > self.config.max_pool_bytes:
             return (
                 f"{self._pool_bytes} bytes wait to be ordered, {len(data)} more would exceed "
@@ -298,14 +306,21 @@ class Bft:
         self.records.append(record)
         for kept in (self.decisions, self._decided_records):
             kept.pop(decision.height - self.config.keep_heights, None)
-        for item in decision.batch:
-            if self.pool.pop(sha256(item).digest(), None) is not None:
-                self._pool_bytes -= len(item)
+        self._was_ordered(decision.batch)
         self._past[decision.height] = self.votes
         self._past.pop(decision.height - HEIGHTS_WATCHED, None)
         self.height += 1
         self.signed = {}
         self.start_height()
+
+    def _was_ordered(self, batch: Batch) -> None:
+        for item in batch:
+            digest = sha256(item).digest()
+            self._ordered[digest] = None
+            if self.pool.pop(digest, None) is not None:
+                self._pool_bytes -= len(item)
+        while len(self._ordered) > ITEMS_REMEMBERED:
+            del self._ordered[next(iter(self._ordered))]
 
     def _learn(self, decision: Decision) -> None:
         """Another server proves what was decided at this height."""

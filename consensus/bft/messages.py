@@ -84,10 +84,11 @@ Body = Vote | Proposal | Decision | Bundle | Items | Status
 
 
 class Message(NamedTuple):
-    """To one server, or to `ALL` others."""
+    """To one server, or to `ALL` others. sender: filled in by the network that delivers it."""
 
     to: int
     body: Body
+    sender: int = -1
 
 
 class Equivocation(NamedTuple):
@@ -111,6 +112,11 @@ class Ready(NamedTuple):
     committed_entries: list[Decision]
     evidence: list[Equivocation]
     must_sync: bool
+
+    @property
+    def ack(self) -> Ack:
+        """The report of a driver that has done all of it, without a change of members."""
+        return Ack(self.committed_entries[-1].height if self.committed_entries else 0)
 
 
 class Ack(NamedTuple):

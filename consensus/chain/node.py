@@ -5,7 +5,7 @@ Paper: none; our derivation on py-evm (a block counts once it is sealed, so ther
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -58,6 +58,7 @@ class ChainNode:
         # by the block's bytes: its hash would leave out the transactions
         self._executed: dict[bytes, tuple[BlockAPI, dict[bytes, bytes | None]]] = {}
         self._members: dict[bytes, tuple[bytes, ...]] = {}  # by state root
+        self._head = self._chain.get_canonical_head()
         context = self._chain.consensus_context
         self._engine = SealEngine(context)
         context.chain_id, context.needs = genesis.chain_id, genesis.needs
@@ -70,8 +71,7 @@ class ChainNode:
     @property
     def head(self) -> BlockHeaderAPI:
         """The header of the last sealed block."""
-        with self.lock:
-            return self._chain.get_canonical_head()
+        return self._head
 
     @property
     def height(self) -> int:
@@ -87,10 +87,10 @@ class ChainNode:
         """
         with self.lock:
             header = self._draft(author, time_s, evidence_root)
-            block_class = self._chain.get_vm_class(header).get_block_class()
             decoded = [self.transaction(raw) for raw in transactions]
-            draft = block_class(header, transactions=decoded, uncles=[], withdrawals=[])
-            return self._execute(draft, header)
+            return self._executing(
+                f"Block {header.block_number}", lambda: self._made(header, decoded)
+            )
 
     def fitting(
         self, author: bytes, time_s: int, evidence_root: bytes, transactions: Sequence[bytes]
@@ -118,7 +118,7 @@ class ChainNode:
         with self.lock:
             if payload in self._executed:
                 return self._executed[payload][0].header
-            block, head = self.decode(payload), self._chain.get_canonical_head()
+            block, head = self.decode(payload), self._head
             if block.header.parent_hash != head.hash:
                 raise IntegrityError(
                     f"Block {block.number} follows 0x{block.header.parent_hash.hex()[:16]}, the "
@@ -126,7 +126,8 @@ class ChainNode:
                 )
             self._check_header(block, head)
             base = self._chain.create_header_from_parent(head)
-            made = self._execute(block, base.copy(gas_used=block.header.gas_used))
+            vm = self._chain.get_vm(base.copy(gas_used=block.header.gas_used))
+            made = self._executing(f"Block {block.number}", lambda: vm.import_block(block).block)
             if made != payload:
                 done, _ = self._executed.pop(made)
                 raise IntegrityError(
@@ -153,10 +154,11 @@ class ChainNode:
         with self.lock:
             if payload not in self._executed:
                 block = self.decode(payload)
-                if block.hash == self._chain.get_canonical_head().hash:
+                if block.hash == self._head.hash:
                     return block.header
                 self.preview(payload)
             block, writes = self._executed[payload]
+            self._engine.context.given = (block.hash, seal)
             try:
                 with self.database.transaction():
                     self.database.apply(writes)
@@ -166,8 +168,11 @@ class ChainNode:
                     self._engine.validate_seal(block.header)
                     self._engine.validate_seal_extension(block.header)
                     self._chain.chaindb.persist_block(block)
+                self._head = block.header
             except ValidationError as error:
                 raise IntegrityError(str(error)) from error
+            finally:
+                self._engine.context.given = None
             self._executed.clear()
             return block.header
 
@@ -304,7 +309,7 @@ class ChainNode:
 
     def _draft(self, author: bytes, time_s: int, evidence_root: bytes) -> BlockHeaderAPI:
         return self._chain.create_header_from_parent(
-            self._chain.get_canonical_head(),
+            self._head,
             coinbase=author,
             timestamp=time_s,
             extra_data=evidence_root,
@@ -325,17 +330,24 @@ class ChainNode:
                 f"is {self.genesis.gas_limit}."
             )
 
-    def _execute(self, block: BlockAPI, base: BlockHeaderAPI) -> bytes:
-        """Run a block on the head, beginning with the header `base`; the bytes of what it gives.
+    def _made(self, header: BlockHeaderAPI, transactions: Sequence[Any]) -> BlockAPI:
+        """The block that these transactions make after `header`."""
+        vm = self._chain.get_vm(header)
+        after, receipts, _ = vm.apply_all_transactions(transactions, header)
+        filled = vm.set_block_transactions_and_withdrawals(
+            vm.get_block(), after, transactions, receipts, withdrawals=()
+        )
+        vm.state.persist()
+        return filled.copy(header=filled.header.copy(state_root=vm.state.state_root))
 
-        What it writes waits in memory for the seal.
-        """
+    def _executing(self, name: str, run: Callable[[], BlockAPI]) -> bytes:
+        """Run a block on the head; the bytes of what it gives. Its writes wait for the seal."""
         try:
             with self.database.transaction(commit=False) as writes:
-                done = self._chain.get_vm(base).import_block(block).block
+                done = run()
                 kept = dict(writes)
         except (ValidationError, VMError) as error:
-            raise DataError(f"Block {block.number} cannot be executed: {error}") from error
+            raise DataError(f"{name} cannot be executed: {error}") from error
         if len(self._executed) >= REMEMBERED:
             self._executed.pop(next(iter(self._executed)))
         made = rlp.encode(done)

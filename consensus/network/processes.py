@@ -63,6 +63,7 @@ class ProcessNetwork:
         self.on_lost: Callable[[int], None] = lambda peer: None
         self._peers = {id: _Peer(self, id) for id in self.addresses if id != mine.id}
         self._server: asyncio.Server | None = None
+        self.closed = False
 
     async def start(self) -> None:
         """Listen, and begin to call the others."""
@@ -89,6 +90,7 @@ class ProcessNetwork:
 
     async def close(self) -> None:
         """Cut all links."""
+        self.closed = True
         for peer in self._peers.values():
             if peer.task is not None:
                 peer.task.cancel()
@@ -274,9 +276,11 @@ class _Peer:
         shortest, longest = self.network.limits.backoff_s
         rng = Seeds(self.network.mine.id).at("backoff", peer=self.id)
         wait = shortest
-        while True:
+        while not self.network.closed:
             line = await self._call()
-            if line is not None:
+            if line is not None and self.network.closed:
+                line.transport.abort()
+            elif line is not None:
                 self.open, self.paused, wait = line, False, shortest
                 self.flush()
                 await line.closed

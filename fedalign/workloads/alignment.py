@@ -7,27 +7,23 @@ Reported: gold reward of sampled answers, their win rate against the base model'
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedalign.core.contracts import (
     ROOT,
-    ClientInfo,
     ClientTask,
-    DataAttack,
     Gradient,
     Memory,
     Updates,
 )
 from fedalign.core.errors import ClientError, ConfigError
-from fedalign.core.preferences import PreferenceAttack, Preferences, Sequences
+from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds
-from fedalign.data.annotator import Annotator, Pool, annotate
-from fedalign.data.graded_facts import WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of
 from fedalign.models.tiny_lm import TinyLm
@@ -38,12 +34,14 @@ from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
+from fedalign.training.pool import answered
 from fedalign.training.reference import check_agreement, kept_reference_logps
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import logps
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 
 Step = Callable[[int, Tensor, Memory], Loss]
 
@@ -69,28 +67,11 @@ class Task:
     cache: Cache = Cache()
 
 
-@dataclass(frozen=True)
-class Owners:
-    """Whose pairs are whose. partition: cuts the pool by topic. attackers: client ids whose data
-    `attack` also poisons."""
-
-    partition: Any
-    clients: int
-    attackers: Sequence[int] = ()
-    attack: DataAttack | None = None
-
-
 class Alignment:
     """See fedalign.core.contracts.Workload. device: a torch device."""
 
     def __init__(self, task: Task, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
-        attack = owners.attack
-        if attack is not None and not isinstance(attack, PreferenceAttack):
-            raise ConfigError(
-                f"{type(attack).__name__} poisons labelled inputs and this workload has preference "
-                "pairs: take attack=preference_flip, or an attack on updates."
-            )
         base, self._base = taught(task.model, task.data, task.cache)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
@@ -100,76 +81,16 @@ class Alignment:
         self._roll = Rollout(len(task.data.world.words), 2)
         self._judge = Judge(task.data, self._flat.module, self._roll, task.cache, self._base)
         self.source = f"graded_facts (base {self._base[:12]})"
-        self._held: dict[tuple[int, bool], Preferences] = {}
+        holdings = PreferenceHoldings(
+            task.data, owners, seeds, self._device, partial(
+                answered, task.data, module=self._flat.module, rollout=self._roll,
+                cache=task.cache, base=self._base,
+            )
+        )  # fmt: skip
+        self._held, self._triggered = holdings.pairs, holdings.triggered
+        self._values, self.clients = holdings.values, holdings.clients
         self._known: dict[tuple[int, bool], Tensor] = {}
         self._checked = not task.adapter.neutral or task.objective.reference != "sft"
-        self._place(owners)
-
-    # ------------------------------------------------------------ data
-
-    def _place(self, owners: Owners) -> None:
-        data, annotator = self._task.data, self._task.data.annotator
-        pool = self._pool("train", data.pairs)
-        parts = owners.partition(pool.topics, owners.clients, self._seeds.at("partition"))
-        if empty := [client for client, part in enumerate(parts) if len(part) == 0]:
-            raise ConfigError(
-                f"Client {empty[0]} got none of the {len(pool)} pairs: raise data.pairs or lower "
-                "clients."
-            )
-        for client, part in enumerate(parts):
-            rng = self._seeds.at("annotator", client=client)
-            own = annotate(data.world, pool.take(part), annotator, self._values(client), rng)
-            self._held[client, False] = self._moved(own)
-            if owners.attack is not None and client in owners.attackers:
-                member = list(owners.attackers).index(client)
-                rng = self._seeds.at("poison", client=client)
-                poisoned = owners.attack.poison(own, rng, member)
-                self._held[client, True] = self._moved(poisoned)
-        clean = Annotator(annotator.temperature)
-        root = self._pool("public", data.root_samples)
-        rng = self._seeds.at("annotator", client=ROOT)
-        self._held[ROOT, False] = self._moved(annotate(data.world, root, clean, WEIGHTS, rng))
-        held_out = self._pool("eval", data.held_out)
-        rng = self._seeds.at("annotator", client=ROOT - 1)
-        self._tested = self._moved(annotate(data.world, held_out, clean, WEIGHTS, rng))
-        attack = owners.attack
-        self._triggered = attack.triggered(self._tested) if attack is not None else None
-        cells = data.world.entities
-        self.clients = [
-            ClientInfo(
-                c, len(part), tuple(np.bincount(pool.topics[part], minlength=cells).tolist())
-            )
-            for c, part in enumerate(parts)
-        ]
-
-    def _pool(self, split: str, count: int) -> Pool:
-        """Two answers to each prompt, by the base model (kept on disk) or the demonstrator."""
-        data = self._task.data
-        prompts = data.prompts(split, count, "pool")
-        if data.answers == "demonstrator":
-            first, second = (data.demonstrate(prompts, f"pool {split} {i}") for i in (1, 2))
-            return Pool.of(data.world, prompts, first, second)
-        rng = Seeds(data.world.seed)
-
-        def make() -> dict:
-            with self._flat.module.disable_adapter():
-                answers = [
-                    self._roll(self._flat.module, prompts, rng.at("answers", split=split, turn=i))
-                    for i in (1, 2)
-                ]
-            return {"answers": answers}
-
-        key = {"base": self._base, "split": split, "count": count, "longest": self._roll.longest}
-        answers = self._task.cache.get("pool", key, make)["answers"]
-        return Pool.of(data.world, prompts, *answers)
-
-    def _moved(self, pairs: Preferences) -> Preferences:
-        def there(part: Sequences) -> Sequences:
-            return Sequences(*(x.to(self._device) for x in vars(part).values()))
-
-        names = ("scores", "strength", "topics", "flipped")
-        plain = {name: getattr(pairs, name).to(self._device) for name in names}
-        return replace(pairs, chosen=there(pairs.chosen), rejected=there(pairs.rejected), **plain)
 
     def _reference(self, key: tuple[int, bool], pairs: Preferences) -> Tensor:
         """(N, 2), once per client and process; on disk for the next run."""
@@ -279,11 +200,6 @@ class Alignment:
             world, answers, attributes_of(world, prompts, answers), weights
         )
 
-    def _values(self, client: int) -> np.ndarray:
-        if client == ROOT:
-            return np.array(WEIGHTS)
-        return self._task.data.annotator.weights(client, self._seeds.at("values", client=client))
-
     def _check(self, batch: Batch, start: Tensor) -> None:
         """Once, on the first batch that starts from the untrained adapter."""
         if self._checked or not torch.equal(start, self._initial):
@@ -306,13 +222,15 @@ class Alignment:
         if split == "triggered":
             return {"accuracy": self._judge.success(self._triggered)}
         if split == "server":
-            return self._implicit((ROOT, False), self._held[ROOT, False])
-        return {**self._implicit((ROOT - 1, False), self._tested), **self._judge()}
+            return self._implicit(ROOT)
+        payload = {"payload_bytes": 4.0 * self.layout.size}
+        return {**self._implicit(TEST), **self._judge(), **payload}
 
     @torch.no_grad()
-    def _implicit(self, key: tuple[int, bool], pairs: Preferences) -> dict[str, float]:
+    def _implicit(self, owner: int) -> dict[str, float]:
+        pairs = self._held[owner, False]
         both = Sequences.concatenate([pairs.chosen, pairs.rejected])
-        reference = self._reference(key, pairs)
+        reference = self._reference((owner, False), pairs)
         found = terms(Batch(pairs, reference), logps(self._flat.module, both))
         objective, loss = self._task.objective, None
         if not isinstance(objective, Rloo) and not objective.mismatched:

@@ -21,7 +21,7 @@ SMALL = [
     "local_steps=3", "clients=3", "data.world.entities=4", "data.world.attributes=3",
     "data.world.values=4", "data.demonstrations=800", "data.pairs=60", "data.evaluation=32",
     "data.held_out=24", "data.root_samples=12", "model.vocabulary=96", "model.hidden=32",
-    "model.layers=2", "model.heads=2", "model.mlp=64", "model.teach_steps=60",
+    "model.layers=2", "model.heads=2", "model.mlp=64", "model.teach_steps=30",
     "model.teach_batch=32", "peft.rank=2", "workload.batch_size=8", "workload.lr=0.005",
 ]  # fmt: skip
 
@@ -55,6 +55,7 @@ def test_a_run_reports_rewards_keeps_text_and_verifies(tmp_path):
     assert (account.rounds, account.recomputed) == (2, 1)
 
 
+@pytest.mark.slow
 def test_the_same_seed_has_the_same_digest_whatever_the_cache_holds(tmp_path, monkeypatch):
     first = (play(tmp_path) / "digest.txt").read_text()
     with monkeypatch.context() as patch:
@@ -78,7 +79,7 @@ def test_faker_against_krum_on_low_rank_adapters(tmp_path):
 def test_flipped_preferences_turn_the_implicit_reward(tmp_path):
     """Three of four clients lie: accuracy on held-out pairs falls, and the loss rises."""
     keys = (
-        "rounds=1", "local_steps=24", "workload.warmup_steps=0", "clients=4", "data.pairs=120",
+        "rounds=1", "local_steps=16", "workload.warmup_steps=0", "clients=4", "data.pairs=120",
         "byzantine_fraction=0.75", "data.answers=demonstrator", "data.held_out=80",
     )  # fmt: skip
     honest = rounds(play(tmp_path, *keys))

@@ -16,8 +16,9 @@ from fedalign.objectives.ipo import Ipo
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
 from fedalign.objectives.spin import Spin
+from fedalign.training.online import descend_online
 from fedalign.training.sequences import logps
-from fedalign.training.tuning import Tuning
+from fedalign.training.tuning import Tuning, adamw
 from tests.tiny_alignment import MODEL, alignment, tasks
 
 
@@ -121,12 +122,31 @@ def test_refusals():
         broken.train(tasks(broken, [1], steps=9), [{}])
 
 
-def test_online_steps_raise_the_reward_of_samples():
-    """Fifteen steps of leave-one-out policy gradients on the gold reward itself."""
-    workload = alignment(Rloo(0.0), tuning=Tuning(lr=0.02, batch_size=8, warmup_steps=0))
-    updates, _ = workload.train(tasks(workload, [0], steps=15), [{}])
-    after = workload.evaluate(workload.initial() + updates.rows[0])
-    assert after["gold_gain"] > 0.1 and after["kl_ref_k3"] > 0
+def test_online_steps_follow_the_reward_they_are_given():
+    """Ten steps for a judge who wants short answers: they get shorter."""
+    workload, lengths = alignment(), []
+    module, flat = workload._flat.module, workload._flat
+    flat.load(workload.initial())
+    prompts = workload._held[0, False].chosen.prompts()[:8]
+
+    def judge(asked, answers):
+        lengths.append(np.mean([len(answer) for answer in answers]))
+        return -np.array([len(answer) for answer in answers]) / 10
+
+    def backward(step):
+        rng = np.random.default_rng(step)
+        loss = descend_online(module, prompts, Rloo(0.0), judge, workload._roll, rng, 32)
+        return float(loss.value)
+
+    tuning = Tuning(lr=0.02, warmup_steps=0)
+    adamw(flat, workload.initial(), 10, backward, lambda step: 0.02, tuning)
+    assert np.mean(lengths[-3:]) < 0.8 * np.mean(lengths[:2])
+
+
+def test_a_client_trains_online_on_its_own_values():
+    workload = alignment(Rloo(0.0), tuning=Tuning(batch_size=4))
+    updates, _ = workload.train(tasks(workload, [0], steps=2), [{}])
+    assert updates.rows.norm() > 0 and {"reward", "kl_samples"} <= set(updates.metrics)
 
 
 def test_self_play_compares_with_its_own_iterate_and_nears_the_data():
@@ -136,8 +156,8 @@ def test_self_play_compares_with_its_own_iterate_and_nears_the_data():
     for round in (1, 2):
         one, _ = workload.train(tasks(workload, [0], 1, round, vector), [{}])
         assert float(one.metrics["train_loss"][0]) == pytest.approx(log(2), abs=1e-5)
-        many, _ = workload.train(tasks(workload, [0], 20, round, vector), [{}])
-        assert float(many.metrics["train_loss"][0]) < log(2) - 0.01
+        many, _ = workload.train(tasks(workload, [0], 8, round, vector), [{}])
+        assert float(many.metrics["train_loss"][0]) < log(2) - 0.002
         vector = vector + many.rows[0]
 
 

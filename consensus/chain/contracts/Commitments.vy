@@ -11,16 +11,12 @@ MAX_MEMBERS: constant(uint256) = 64
 MAX_BODY: constant(uint256) = 96
 
 interface Members:
-    def is_member(account: address) -> bool: view
+    def all() -> DynArray[address, 64]: view
 
 struct Batch:
     root: bytes32
     count: uint256
     samples: uint256
-
-struct Commitment:
-    commitment: bytes32
-    size: uint256
 
 event Recorded:
     round: indexed(uint256)
@@ -31,12 +27,11 @@ event Submitted:
     round: indexed(uint256)
     node: indexed(address)
     commitment: bytes32
-    size: uint256
 
 writer: public(immutable(address))
 members: public(immutable(address))
 batches: public(HashMap[uint256, Batch])
-single: public(HashMap[uint256, HashMap[address, Commitment]])
+single: public(HashMap[uint256, HashMap[address, bytes32]])
 
 
 @deploy
@@ -55,26 +50,45 @@ def record(round: uint256, root: bytes32, count: uint256, samples: uint256):
 
 @external
 def submit(
-    round: uint256, nodes: DynArray[address, MAX_MEMBERS],
+    round: uint256, places: DynArray[uint256, MAX_MEMBERS],
     bodies: DynArray[Bytes[MAX_BODY], MAX_MEMBERS],
     signatures: DynArray[Bytes[65], MAX_MEMBERS]
 ):
     """
     @notice Keep members' COMMIT messages of an open round, each with its own signature; anyone may
             send them, and a member's first one stays.
+    @param places Who: positions among the members.
     @param bodies The canonical encoding of (commitment, size, parent, time).
     @param signatures r . s . v, v in {0, 1}, as the members sign the message to each other.
     """
     assert self.batches[round].root == empty(bytes32), "round settled"
-    assert len(nodes) == len(bodies) and len(nodes) == len(signatures), "one of each per member"
-    for i: uint256 in range(len(nodes), bound=MAX_MEMBERS):
-        node: address = nodes[i]
-        assert staticcall Members(members).is_member(node), "no member"
-        assert self.single[round][node].size == 0, "committed before"
-        assert self._signer(round, node, bodies[i], signatures[i]) == node, "forged"
-        found: Commitment = self._content(bodies[i])
-        self.single[round][node] = found
-        log Submitted(round=round, node=node, commitment=found.commitment, size=found.size)
+    assert len(places) == len(bodies) and len(places) == len(signatures), "one of each per member"
+    nodes: DynArray[address, MAX_MEMBERS] = staticcall Members(members).all()
+    prefix: Bytes[59] = concat(  # domain, chain, round, view and the length of a node id
+        b"\x00\x00\x00\x1ffedalign/pofel/commit/signed/v1",
+        slice(convert(chain.id, bytes32), 24, 8),
+        slice(convert(round, bytes32), 24, 8),
+        b"\x00\x00\x00\x00\x00\x00\x00\x14"
+    )
+    for i: uint256 in range(len(places), bound=MAX_MEMBERS):
+        node: address = nodes[places[i]]
+        body: Bytes[MAX_BODY] = bodies[i]
+        signature: Bytes[65] = signatures[i]
+        assert self.single[round][node] == empty(bytes32), "committed before"
+        assert len(signature) == 65, "forged"
+        digest: bytes32 = sha256(
+            concat(
+                prefix, convert(node, bytes20), slice(convert(len(body), bytes32), 28, 4), body
+            )
+        )
+        v: uint256 = convert(slice(signature, 64, 1), uint256)
+        signer: address = ecrecover(
+            digest, v + 27, extract32(signature, 0), extract32(signature, 32)
+        )
+        assert signer == node, "forged"
+        commitment: bytes32 = self._commitment(body)
+        self.single[round][node] = commitment
+        log Submitted(round=round, node=node, commitment=commitment)
 
 
 @external
@@ -92,38 +106,11 @@ def committed(
 
 
 @internal
-@view
-def _signer(
-    round: uint256, node: address, body: Bytes[MAX_BODY], signature: Bytes[65]
-) -> address:
-    """Who signed this COMMIT: domain, chain, round, view, node and body, lengths before the texts."""
-    if len(signature) != 65:
-        return empty(address)
-    digest: bytes32 = sha256(
-        concat(
-            b"\x00\x00\x00\x1ffedalign/pofel/commit/signed/v1",
-            slice(convert(chain.id, bytes32), 24, 8),
-            slice(convert(round, bytes32), 24, 8),
-            b"\x00\x00\x00\x00\x00\x00\x00\x14",
-            convert(node, bytes20),
-            slice(convert(len(body), bytes32), 28, 4),
-            body
-        )
-    )
-    v: uint256 = convert(slice(signature, 64, 1), uint256)
-    return ecrecover(digest, v + 27, extract32(signature, 0), extract32(signature, 32))
-
-
-@internal
 @pure
-def _content(body: Bytes[MAX_BODY]) -> Commitment:
-    """The first two fields: f8, the length, a0, 32 bytes, then a number."""
+def _commitment(body: Bytes[MAX_BODY]) -> bytes32:
+    """The first field: f8, the length, a0, 32 bytes. Zeros come from a server without a model."""
     assert len(body) > 44, "no commitment"
     assert slice(body, 0, 1) == b"\xf8" and slice(body, 2, 1) == b"\xa0", "no commitment"
-    head: uint256 = convert(slice(body, 35, 1), uint256)
-    size: uint256 = head
-    if head >= 128:
-        assert head > 128 and head <= 136, "no size"
-        size = convert(slice(body, 36, 8), uint256) >> (8 * (136 - head))
-    assert size > 0, "no size"
-    return Commitment(commitment=extract32(body, 3), size=size)
+    commitment: bytes32 = extract32(body, 3)
+    assert commitment != empty(bytes32), "no commitment"
+    return commitment

@@ -4,9 +4,9 @@ from consensus.bft.config import BftConfig
 from consensus.bft.core import Bft
 from consensus.bft.messages import (
     NO_ROUND,
-    Ack,
     Bundle,
     Decision,
+    Message,
     Proposal,
     Step,
     Vote,
@@ -38,7 +38,7 @@ class Bench:
             self.decided += ready.committed_entries
             self.evidence += ready.evidence
             if ready.committed_entries:
-                self.core.advance(Ack(applied=ready.committed_entries[-1].height))
+                self.core.advance(ready.ack)
 
     def ask(self, data=b"x"):
         proposed = self.core.propose(data)
@@ -48,7 +48,7 @@ class Bench:
     def hear(self, *bodies):
         for body in bodies:
             who = getattr(body, "voter", getattr(body, "proposer", 1))
-            self.core.step(who, body)
+            self.core.step(Message(self.core.id, body, who))
             self.obey()
 
     def tick(self, count=1):

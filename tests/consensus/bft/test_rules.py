@@ -5,7 +5,7 @@ Server 0 is watched; the proposer of (height 1, round r) is (1 + r) mod 4.
 
 import pytest
 
-from consensus.bft.messages import NIL, Items, Proposal, Status, Step, digest_of
+from consensus.bft.messages import NIL, Items, Message, Proposal, Status, Step, digest_of
 from consensus.bft.quorum import faulty, quorum, some_honest
 from fedalign.core.errors import ConfigError
 from tests.consensus.bft.bench import (
@@ -273,7 +273,7 @@ def test_the_next_height_waits_until_the_last_one_is_applied():
     """Members may change with it, so no vote is cast before."""
     bench = Bench(id=2)
     bench.core.propose(b"x")
-    bench.core.step(1, decision(A, 0, 1, 3))
+    bench.core.step(Message(2, decision(A, 0, 1, 3), 1))
     assert bench.core.height == 2 and not bench.core.active()
     assert not any(isinstance(m.body, Proposal) for m in bench.core.after_persist)
     bench.obey()
@@ -285,7 +285,7 @@ def test_the_next_height_waits_until_the_last_one_is_applied():
 
 def test_votes_leave_after_the_disk_has_them():
     bench = Bench()
-    bench.core.step(1, proposal(0, A, 1))
+    bench.core.step(Message(0, proposal(0, A, 1), 1))
     ready = bench.core.ready()
     assert ready.must_sync and len(ready.records) == 1
     assert [m.body.step for m in ready.messages_after_persist] == [Step.PREVOTE]

@@ -236,19 +236,21 @@ def commits(bench, round_=5, sizes=(1, 127, 128, 2**32 - 1)):
     ]
 
 
-def submit(entries):
-    return ([e.sender for e in entries], [e.body for e in entries], [e.signature for e in entries])
+def submit(bench, entries):
+    nodes = [k.node_id for k in bench.keys]
+    places = [nodes.index(e.sender) for e in entries]
+    return (places, [e.body for e in entries], [e.signature for e in entries])
 
 
 def test_the_contract_accepts_the_signatures_that_servers_exchange():
-    """The digest is rebuilt from domain, chain, round, node and body; sizes of 1 .. 5 bytes read."""
+    """The digest is rebuilt from domain, chain, round, node and body, whatever its length."""
     bench = Bench(4)
     entries = commits(bench)
-    done = bench.send(STRANGER, "Commitments", "submit", 5, *submit(entries))
-    assert done.ok and done.event("Commitments", "Submitted")["size"] == 2**32 - 1
+    done = bench.send(STRANGER, "Commitments", "submit", 5, *submit(bench, entries))
+    last = done.event("Commitments", "Submitted")
+    assert done.ok and last["commitment"] == entries[3].content.commitment
     for entry in entries:
-        told = (entry.content.commitment, entry.content.size)
-        assert bench.read("Commitments", "single", 5, entry.sender) == told
+        assert bench.read("Commitments", "single", 5, entry.sender) == entry.content.commitment
 
 
 def test_the_contract_refuses_what_servers_refuse():
@@ -256,20 +258,24 @@ def test_the_contract_refuses_what_servers_refuse():
     good = commits(bench)
 
     def why(entries, round_=5):
-        return bench.why(STRANGER, "Commitments", "submit", round_, *submit(entries))
+        return bench.why(STRANGER, "Commitments", "submit", round_, *submit(bench, entries))
 
     assert why(good) == ""
     assert why(good, round_=6) == "forged"  # a replay in another round
-    swapped = [good[0].sender], [good[1].body], [good[0].signature]
+    swapped = [0], [good[1].body], [good[0].signature]
     assert bench.why(STRANGER, "Commitments", "submit", 5, *swapped) == "forged"
     foreign = Entry.sign(bench.keys[0], 131_278, 5, good[0].content)
     assert why([foreign]) == "forged"  # of another chain
-    assert why([Entry.sign(STRANGER, 131_277, 5, good[0].content)]) == "no member"
+    stranger = Entry.sign(STRANGER, 131_277, 5, good[0].content)
+    values = [1], [stranger.body], [stranger.signature]
+    assert bench.why(STRANGER, "Commitments", "submit", 5, *values) == "forged"
+    values = [4], [good[0].body], [good[0].signature]  # there is no fifth member
+    assert bench.why(STRANGER, "Commitments", "submit", 5, *values) != ""
     assert why([good[0], good[0]]) == "committed before"
     absent = Entry.sign(bench.keys[0], 131_277, 5, Commit(bytes(32), 0, bytes(32), 1))
-    assert why([absent]) == "no size"
+    assert why([absent]) == "no commitment"
     short = good[0].signature[:64]
-    values = [good[0].sender], [good[0].body], [short]
+    values = [0], [good[0].body], [short]
     assert bench.why(STRANGER, "Commitments", "submit", 5, *values) == "forged"
     assert settle(bench, record(bench, 5, commits=Commits([(good[0].sender, bytes([1]) * 32, 1)])))
     assert why(good) == "round settled"

@@ -113,7 +113,13 @@ def test_a_full_queue_drops_heartbeats_first_then_the_oldest(tmp_path):
     """Nobody listens; room for 3 of 40 bytes: the droppable one goes, then the first."""
     pair = Pair(tmp_path, limits=Limits(queue_bytes=120))
     net = pair.nets[0]
-    for frame, droppable in ((b"a", False), (b"b", True), (b"c", False), (b"d", False), (b"e", False)):
+    for frame, droppable in (
+        (b"a", False),
+        (b"b", True),
+        (b"c", False),
+        (b"d", False),
+        (b"e", False),
+    ):
         net.send(1, frame * 40, droppable)
     waiting = [frame[:1] for frame, _ in net._peers[1]._queue]
     assert waiting == [b"c", b"d", b"e"] and net.counters["dropped"] == 2
@@ -192,7 +198,9 @@ def test_frames_above_the_limit_cut_the_line_of_a_member_too(tmp_path):
     asyncio.run(play())
 
 
-@pytest.mark.parametrize("wrong", ["", "unix:", "tcp:host", "tcp:host:0", "tcp:host:99999", "udp:a:1"])
+@pytest.mark.parametrize(
+    "wrong", ["", "unix:", "tcp:host", "tcp:host:0", "tcp:host:99999", "udp:a:1"]
+)
 def test_addresses_that_are_none_are_refused(wrong):
     with pytest.raises(ConfigError, match=r"unix:PATH or tcp:HOST:PORT"):
         ProcessNetwork(Credentials(0, KEYS[0], 5, MEMBERS), {0: wrong}, print)
@@ -216,7 +224,7 @@ def certificates(folder, id, authority=None):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"server-{id}")])
     issuer, signer = (authority[0].subject, authority[1]) if authority else (name, key)
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name).issuer_name(issuer).public_key(key.public_key())

@@ -19,20 +19,20 @@ def _rows(folder, **changes):
 
 def test_the_table_adds_up(tmp_path):
     """Events and entries are those of the schedules played one by one; no violations."""
-    rows = _rows(tmp_path, seeds=12)
+    rows = _rows(tmp_path, seeds=6)
     total, faults = rows[0], [row for row in rows if row.get("table") == "faults"]
-    outcomes = [play(draw(seed)) for seed in range(12)]
+    outcomes = [play(draw(seed)) for seed in range(6)]
     assert total["events"] == sum(outcome.events for outcome in outcomes)
     assert total["entries"] == sum(outcome.committed for outcome in outcomes)
-    assert total["violations"] == 0 and total["progress after heal"] == "12 of 12"
+    assert total["violations"] == 0 and total["progress after heal"] == "6 of 6"
     assert total["faults"] == sum(row["times"] for row in faults)
     assert 0 < len(faults) <= len(FAULTS)
     assert (tmp_path / "digest.txt").exists()
 
 
 def test_bft_schedules_have_liars_who_are_found_out(tmp_path):
-    rows = _rows(tmp_path, seeds=12, orderer="bft")
-    assert rows[0]["violations"] == 0 and rows[0]["progress after heal"] == "12 of 12"
+    rows = _rows(tmp_path, seeds=5, orderer="bft")
+    assert rows[0]["violations"] == 0 and rows[0]["progress after heal"] == "5 of 5"
     liars = [row for row in rows if row.get("table") == "liars"]
     assert liars and sum(row["contradictions proved"] for row in liars) > 0
 

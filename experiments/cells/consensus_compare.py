@@ -1,0 +1,153 @@
+"""Cell of `scenario=consensus_compare`: what it costs to agree on an update, protocol by protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from consensus.baselines.line import Line
+from consensus.baselines.orderings import (
+    CliqueOrdering,
+    HotStuffOrdering,
+    PbftOrdering,
+    PowOrdering,
+)
+from consensus.costs import Energy
+from consensus.ordering import Ordering, RaftOrdering
+from consensus.pofel.settings import Timeouts
+from consensus.protocol import Chain, Ordered, PoFEL
+from experiments.benchmarks.cells import write_rows
+from experiments.cells.pofel_rounds import Row, agree, curve, models
+from fedalign.core.errors import QuorumLostError
+
+Config = Mapping[str, Any]
+ENTRIES = 5  # ordered one after the other to measure an entry's cost
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """ordering: made for a seed. chain: who writes blocks over it. formula: messages of one entry
+    at n servers. stops, lies: the most servers that may be down, or lie about the order."""
+
+    ordering: Callable[[int], Ordering]
+    chain: type[Chain]
+    formula: Callable[[int], int]
+    stops: Callable[[int], int]
+    lies: Callable[[int], int]
+
+
+def _half(n: int) -> int:
+    return (n - 1) // 2
+
+
+def _third(n: int) -> int:
+    return (n - 1) // 3
+
+
+def _none(n: int) -> int:
+    return 0
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "raft": Protocol(
+        lambda seed: RaftOrdering(), Ordered, lambda n: 4 * (n - 1), _half, _none),
+    "pbft": Protocol(
+        lambda seed: PbftOrdering(), Ordered, lambda n: 2 * n * (n - 1), _third, _third),
+    "hotstuff": Protocol(
+        lambda seed: HotStuffOrdering(seed=seed), Ordered, lambda n: 7 * (n - 1), _third, _third),
+    "clique": Protocol(
+        lambda seed: CliqueOrdering(seed=seed), Ordered,
+        lambda n: (n - 1) * (2 + n // 2), lambda n: n - n // 2 - 1, _none),
+    "pow": Protocol(
+        lambda seed: PowOrdering(), Ordered, lambda n: 8 * (n - 1), lambda n: n - 1, _half),
+    "pofel on raft": Protocol(
+        lambda seed: RaftOrdering(), PoFEL, lambda n: 4 * (n - 1), _third, _none),
+    "pofel on pbft": Protocol(
+        lambda seed: PbftOrdering(), PoFEL, lambda n: 2 * n * (n - 1), _third, _third),
+}  # fmt: skip
+
+
+def consensus_compare(config: Config, folder: Path, environment: Config) -> None:
+    """One protocol at several sizes: one ordered entry, one agreed round, and who may be missing."""
+    name, seed = config["protocol"], config["seed"]
+    protocol, rows = PROTOCOLS[name], []
+    energy = Energy(config["core_watts"], config["joules_per_byte"])
+    seen: dict[str, list[float]] = {"messages": [], "joules": [], "latency s": [], "CPU s": []}
+    for n in config["servers"]:
+        where = {"protocol": name, "n": n, "seed": seed}
+        round_ = _round(protocol, n, seed, config, energy)
+        rows += [where | round_, {"table": "entries"} | where | _entry(protocol, n, seed)]
+        rows.append({"table": "faults"} | where | _faults(protocol, n, seed))
+        for key, values in seen.items():
+            values.append(round_[key])
+    for key, values in seen.items():
+        panel = f"{key} of one round"
+        rows.append(curve("protocols", panel, name, config["servers"], values, "servers", key,
+                          scale="log"))  # fmt: skip
+    write_rows(rows, config, folder, environment)
+
+
+def _round(protocol: Protocol, n: int, seed: int, config: Config, energy: Energy) -> Row:
+    """The second round of a chain: the first one also warms up."""
+    chain = protocol.chain(n, seed, ordering=protocol.ordering(seed), timeouts=Timeouts())
+    chain.open(None)
+    for k in (1, 2):
+        verdict = agree(chain, models(n, config["d"], seed, k), k)
+    cost = verdict.cost
+    spare = verdict.costs.get("election")
+    latency = cost.latency_s - (spare.latency_s if spare else 0.0)
+    hashes = _hashes(chain.ordering, n, latency, energy)
+    bytes_ = cost.bytes + cost.model_bytes
+    joules = energy.joules(cost.cpu_s, bytes_, hashes)
+    training = energy.joules(n * config["training_cpu_s"], 0)
+    return {
+        "messages": cost.messages, "control kB": cost.bytes / 1e3,
+        "models kB": cost.model_bytes / 1e3, "CPU s": cost.cpu_s, "hashes": hashes,
+        "latency s": latency, "joules": joules, "joules with training": joules + training,
+    }  # fmt: skip
+
+
+def _hashes(ordering: Ordering, n: int, seconds: float, energy: Energy) -> float:
+    """A miner hashes all the time, on one core each; it is charged, not burnt, here."""
+    return n * seconds * energy.hashes_per_s if isinstance(ordering, PowOrdering) else 0.0
+
+
+def _entry(protocol: Protocol, n: int, seed: int) -> Row:
+    """An entry of 200 bytes at the leader, until every server has it."""
+    line = Line(protocol.ordering(seed), n, seed)
+    line.settle()
+    line.order(bytes(200), at=None)
+    sent, bytes_, cpu = line.messages, line.bytes, line.cpu_s
+    waited = [line.order(k.to_bytes(200, "big"), at=None) for k in range(1, ENTRIES + 1)]
+    trees = [getattr(core, "tree", None) for core in line.cores]
+    return {
+        "messages": (line.messages - sent) / ENTRIES, "normal case": protocol.formula(n),
+        "kB": (line.bytes - bytes_) / ENTRIES / 1e3,
+        "CPU ms": 1e3 * (line.cpu_s - cpu) / ENTRIES,
+        "latency ms": 1e3 * sum(waited) / ENTRIES,
+        "forks": max((tree.forks for tree in trees if tree), default=0),
+        "reorganised": max((tree.reorganised for tree in trees if tree), default=0),
+    }  # fmt: skip
+
+
+def _faults(protocol: Protocol, n: int, seed: int) -> Row:
+    """Rounds with the first f servers missing, and with one more."""
+    f = protocol.stops(n)
+    return {
+        "may be down": f, "may lie": protocol.lies(n),
+        "agrees with f down": _stands(protocol, n, seed, f),
+        "agrees with f + 1 down": _stands(protocol, n, seed, f + 1) if f + 1 < n else nan,
+    }  # fmt: skip
+
+
+def _stands(protocol: Protocol, n: int, seed: int, down: int) -> bool:
+    line = Line(protocol.ordering(seed), n, seed, down=range(down))
+    with suppress(QuorumLostError):
+        line.settle(20.0)
+        line.order(b"entry", at=n - 1, limit_s=120.0 if protocol.stops(n) < n - 1 else 1200.0)
+        return True
+    return False

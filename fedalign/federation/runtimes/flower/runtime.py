@@ -1,0 +1,325 @@
+"""The `Flower` runtime: blocks of clients as messages to SuperNodes.
+
+A block goes to one node. Clients with a memory stay with the node that holds it; all others are
+dealt in turn. What a node does not answer, or answers wrongly, costs its clients their round and
+nobody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fedalign.core import memory
+from fedalign.core.contracts import ClientTask, Updates
+from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
+from fedalign.federation.runtimes.client_work import Site, cut, nobody
+from fedalign.federation.runtimes.flower.joined import present
+from fedalign.federation.runtimes.flower.shelf import Shelf
+
+MODES = ("local", "ray", "deploy")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What one node gets of a block: which tasks, by their place in it."""
+
+    block: int
+    places: Sequence[int]
+    tasks: Sequence[ClientTask]
+    node: int
+
+
+class Flower:
+    """mode: local (this process), ray (Flower's simulation) or deploy (SuperLink and SuperNodes).
+
+    nodes: SuperNodes (>= 1). timeout_s: seconds (> 0) after which a round goes on without those
+    that have not answered; null waits. quorum: share of the asked clients, in [0, 1], below which
+    the run stops with QuorumLostError. state_dir: where nodes keep client memories; null: a
+    temporary folder, of which checkpoints hold a copy, and under deploy the run folder. cpus, gpus: of one
+    client process under Ray; fractions share a device. secure: TLS and SuperNode key
+    authentication under deploy. start_s: seconds (> 0) to wait for the nodes.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        mode: str = "local",
+        nodes: int = 2,
+        timeout_s: float | None = None,
+        quorum: float = 0.0,
+        state_dir: str | None = None,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        secure: bool = False,
+        start_s: float = 120.0,
+    ):
+        check(mode, nodes, timeout_s, quorum)
+        self._block, self._timeout_s, self._quorum = site.block, timeout_s, quorum
+        self._nodes, self._start_s = nodes, start_s
+        self._own: Path | None = None  # a shelf of ours alone, which checkpoints copy
+        self._state: Path | None = Path(state_dir) if state_dir and mode == "local" else None
+        self._cell, self._window = "", 1
+        self._grid = present()
+        if self._grid is not None:
+            self._cell, self._window = _cell(site), 1_000_000
+        elif mode == "local":
+            self._grid = self._local(site, nodes)
+        else:
+            raise ConfigError(
+                f"runtime.mode={mode} runs inside Flower's ServerApp: start it with "
+                "`python run_experiment.py runtime=flower ...`, not by building it here."
+            )
+        self._run, self._turn = secrets.token_hex(8), 0
+        self._versions: dict[int, int] = {}  # client -> turn of its last memory
+        self._saved: dict[int, int] = {}  # the same at the last checkpoint
+        self._homes: dict[int, int] = {}  # client -> number of the node that holds its memory
+        self._ids: dict[int, int] = {}  # number of a node -> its id on the grid
+
+    def run(self, tasks: Sequence[ClientTask]) -> Iterator[Updates]:
+        """Blocks in task order."""
+        blocks, given = list(cut(tasks, self._block)), []
+        self._turn += 1
+        for start in range(0, len(blocks), self._window):
+            window = blocks[start : start + self._window]
+            pieces = [p for i, block in enumerate(window) for p in self._cut(start + i, block)]
+            answers = self._exchange(pieces)
+            given += answers
+            for i, block in enumerate(window):
+                parts = [
+                    (p, a) for p, a in zip(pieces, answers, strict=True) if p.block == start + i
+                ]
+                yield _join(block, parts)
+        self._count(given)
+
+    def save(self, folder: Path) -> None:
+        """Which version of each memory belongs to this checkpoint; the memories too, where they
+        lie in a folder of this process."""
+        if self._own is not None:
+            shelves = {c: self._shelf(c).read(c, self._versions[c]) for c in self._versions}
+            memory.write(folder / "clients.safetensors", shelves, durable=True)
+            return
+        kept = {"run": self._run, "turn": self._turn, "versions": self._versions}
+        memory.write(folder / "flower.safetensors", {**kept, "homes": self._homes}, durable=True)
+        self._saved = dict(self._versions)
+
+    def load(self, folder: Path) -> None:
+        if (folder / "flower.safetensors").is_file():
+            kept = memory.read(folder / "flower.safetensors")
+            self._run, self._turn = kept["run"], kept["turn"]
+            self._versions, self._homes = dict(kept["versions"]), dict(kept["homes"])
+            self._saved = dict(self._versions)
+            return
+        memories = memory.read(folder / "clients.safetensors")
+        if memories and self._own is None:
+            raise ConfigError(
+                "This run was begun with its client memories in one process; they cannot move to "
+                "nodes: continue it with the runtime it was begun with, or take reuse=none."
+            )
+        for client, content in memories.items():
+            self._homes[client], self._versions[client] = client % self._nodes, 0
+            self._shelf(client).write(client, 0, content, ())
+
+    def close(self) -> None:
+        """End what this runtime alone has made."""
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+    def _local(self, site: Site, nodes: int) -> Any:
+        try:
+            from fedalign.federation.runtimes.flower.apps import LocalGrid, client_app
+        except ImportError as error:
+            raise ConfigError(absent("flwr", "flwr>=1.41,<1.43")) from error
+        if self._state is None:
+            self._state = self._own = Path(tempfile.mkdtemp(prefix="fedalign-clients-"))
+        return LocalGrid(client_app(site.work, self._state), nodes)
+
+    def _shelf(self, client: int) -> Shelf:
+        return Shelf(self._own / self._run / str(self._homes[client]))
+
+    def _cut(self, index: int, block: Sequence[ClientTask]) -> list[_Piece]:
+        """One piece where all memories of a block lie on one node (the rule), else one per node."""
+        homes = [self._homes.get(task.client) for task in block]
+        known = sorted({home for home in homes if home is not None})
+        free = known[0] if known else index % self._nodes
+        chosen = [free if home is None else home for home in homes]
+        pieces = []
+        for node in known or [free]:
+            places = [i for i, home in enumerate(chosen) if home == node]
+            pieces.append(_Piece(index, places, [block[i] for i in places], node))
+        return pieces
+
+    def _exchange(self, pieces: Sequence[_Piece]) -> list[Updates]:
+        """Send all pieces, wait for answers; a piece without one has no rows, but reasons."""
+        from fedalign.federation.runtimes.flower import wire
+
+        began, answers = time.monotonic(), {}
+        ids = self._addresses()
+        waiting: dict[str, int] = {}
+        for index, piece in enumerate(pieces):
+            if piece.node not in ids:
+                answers[index] = _lost(piece, "is not connected")
+                continue
+            versions = [
+                (self._versions.get(t.client), self._saved.get(t.client)) for t in piece.tasks
+            ]
+            order = wire.Order(piece.tasks, self._cell, self._run, self._turn, versions)
+            (name,) = self._grid.push_messages([wire.order(order, ids[piece.node])]) or [None]
+            if name is None:
+                answers[index] = _lost(piece, "takes no messages")
+            else:
+                waiting[name] = index
+        pause_s, limit_s = 0.005, self._timeout_s or float("inf")
+        while waiting:
+            for message in self._grid.pull_messages(list(waiting)):
+                index = waiting.pop(message.metadata.reply_to_message_id, None)
+                if index is not None:
+                    answers[index] = self._read(message, pieces[index])
+            spent_s = time.monotonic() - began
+            if waiting and spent_s >= limit_s:
+                for index in waiting.values():
+                    answers[index] = _lost(pieces[index], f"gave no answer within {limit_s:g} s")
+                break
+            if waiting:
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.2)
+        return [answers[index] for index in range(len(pieces))]
+
+    def _read(self, message: Any, piece: _Piece) -> Updates:
+        from fedalign.federation.runtimes.flower import wire
+
+        if message.has_error():
+            return _lost(piece, f"answered with an error: {_first_line(message.error.reason)}")
+        try:
+            answer = wire.read_answer(message, piece.tasks)
+        except IntegrityError as error:
+            return _lost(piece, f"sent {error}")
+        self._ids[answer.node] = message.metadata.src_node_id
+        mine = {task.client for task in piece.tasks}
+        for client in mine.intersection(answer.kept):
+            self._versions[client], self._homes[client] = self._turn, answer.node
+        return answer.updates
+
+    def _count(self, answers: Sequence[Updates]) -> None:
+        """Whether enough of the asked clients answered."""
+        there = sum(len(a.clients) for a in answers)
+        failed = {client: why for a in answers for client, why in a.failed.items()}
+        asked = there + len(failed)
+        if there < self._quorum * asked:
+            client, why = next(iter(failed.items()))
+            raise QuorumLostError(
+                f"{there} of {asked} clients answered, runtime.quorum={self._quorum:g} asks for "
+                f"more. The first without an answer is client {client}: {why}"
+            )
+
+    def _addresses(self) -> dict[int, int]:
+        """Number of a node -> its id, for the nodes that are connected now. A node tells its
+        number with every answer; where memories wait for a node, it is asked beforehand."""
+        deadline = time.monotonic() + self._start_s
+        while len(there := sorted(self._grid.get_node_ids())) < self._nodes:
+            if self._ids or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        new = [i for i in there if i not in self._ids.values()]
+        missing = {n for n in self._homes.values() if self._ids.get(n) not in there}
+        if new and missing:
+            self._ids |= self._introduced(new)
+        known = {number: i for number, i in self._ids.items() if i in there}
+        free = iter([i for i in there if i not in known.values()])
+        for number in range(self._nodes):
+            if number not in known and number not in missing and (i := next(free, None)):
+                known[number] = i
+        return known
+
+    def _introduced(self, ids: Sequence[int]) -> dict[int, int]:
+        """Ask nodes for their numbers; one that gives none stays unknown."""
+        from fedalign.federation.runtimes.flower import wire
+
+        asked = list(self._grid.push_messages([wire.question(i) for i in ids]))
+        deadline, numbers = time.monotonic() + self._start_s, {}
+        while asked and time.monotonic() < deadline:
+            for message in self._grid.pull_messages(asked):
+                asked.remove(message.metadata.reply_to_message_id)
+                if not message.has_error():
+                    numbers[wire.number(message)] = message.metadata.src_node_id
+            time.sleep(0.05)
+        return numbers
+
+
+def check(mode: str, nodes: int, timeout_s: float | None, quorum: float) -> None:
+    """ConfigError where an argument of `Flower` is out of its range."""
+    if mode not in MODES:
+        raise ConfigError(f"runtime.mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    if nodes < 1:
+        raise ConfigError(f"runtime.nodes must be 1 or more, got {nodes}.")
+    if timeout_s is not None and timeout_s <= 0:
+        raise ConfigError(f"runtime.timeout_s must be above 0 or null, got {timeout_s}.")
+    if timeout_s is not None and mode == "local":
+        raise ConfigError(
+            "runtime.mode=local calls clients in this process, where a hanging one cannot be left "
+            "behind: for runtime.timeout_s take runtime.mode=ray or deploy."
+        )
+    if not 0 <= quorum <= 1:
+        raise ConfigError(f"runtime.quorum must lie in [0, 1], got {quorum}.")
+
+
+def absent(package: str, requirement: str) -> str:
+    """The sentence for a rim that is not installed."""
+    return f"This needs {package}, which is absent: pip install '{requirement}'."
+
+
+def _cell(site: Site) -> str:
+    """Constructor arguments of a site's work, as JSON."""
+    made = site.factory
+    if not isinstance(made, partial) or made.keywords:
+        raise ConfigError(
+            "Flower sends constructor arguments, not objects: give Site.factory as "
+            "functools.partial(function, plain data)."
+        )
+    name = f"{made.func.__module__}.{made.func.__qualname__}"
+    return json.dumps({"factory": name, "arguments": list(made.args)}, sort_keys=True)
+
+
+def _lost(piece: _Piece, why: str) -> Updates:
+    reason = f"SuperNode {piece.node} {why}"
+    return nobody(piece.tasks, {task.client: reason for task in piece.tasks})
+
+
+def _join(block: Sequence[ClientTask], parts: Sequence[tuple[_Piece, Updates]]) -> Updates:
+    """The rows of a block in task order."""
+    if len(parts) == 1:
+        return parts[0][1]
+    whole = _concatenated([updates for _, updates in parts])
+    place = {task.client: i for i, task in enumerate(block)}
+    turn = sorted(range(len(whole.clients)), key=lambda i: place[int(whole.clients[i])])
+    keep = torch.tensor(turn, dtype=torch.int64)
+    return replace(
+        whole,
+        clients=whole.clients[keep],
+        rows=whole.rows[keep],
+        samples=whole.samples[keep],
+        metrics={name: values[keep] for name, values in whole.metrics.items()},
+    )
+
+
+def _concatenated(parts: Sequence[Updates]) -> Updates:
+    """Empty parts may lack metrics; their reasons count all the same."""
+    failed: Mapping[int, str] = {c: why for part in parts for c, why in part.failed.items()}
+    full = [part for part in parts if len(part.clients)] or list(parts[:1])
+    return replace(Updates.concatenate(full), failed=failed)
+
+
+def _first_line(text: str | None) -> str:
+    """The telling line of a reason, without a trace."""
+    lines = [line.strip() for line in (text or "no reason given").splitlines() if line.strip()]
+    return lines[0][:300]

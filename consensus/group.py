@@ -12,13 +12,14 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
+from consensus.actions import Action, Fetch, Propose, Tell, Wait
 from consensus.costs import Ledger
 from consensus.network.simulated import NS_PER_US, Delivery, SimulatedNetwork
 from consensus.ordering import NOBODY, Ordering
 from consensus.pofel import effects as fx
 from consensus.pofel.messages import Entry
 from consensus.pofel.state import Phase
-from consensus.server import Action, Fetch, Propose, Server, Tell, Wait
+from consensus.server import Server
 from fedalign.core.errors import QuorumLostError
 from fedalign.core.seeds import Seeds
 

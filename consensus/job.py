@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from consensus.actions import Evaluate
 from consensus.costs import Ledger
 from consensus.exact import Exact
 from consensus.pofel import evaluation
 from consensus.pofel.beacon import draws
 from consensus.pofel.task import Evaluated, Evaluator, Task
-from consensus.server import Evaluate
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ToleranceError
 

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from consensus.actions import Action, Proposal
 from consensus.archive import Archive, Record
 from consensus.audit import Recompute, audit, check_seal, last_block
 from consensus.costs import Ledger
@@ -38,7 +39,7 @@ from consensus.pofel.settings import Settings, Timeouts, tolerated
 from consensus.pofel.state import State
 from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluator
-from consensus.server import Action, Proposal, Server
+from consensus.server import Server
 from fedalign.core.agreement import Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError

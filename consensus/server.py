@@ -9,68 +9,26 @@ form is our derivation.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from consensus.actions import Action, Evaluate, Fetch, Proposal, Propose, Tell, Wait
 from consensus.fault import Fault, FaultView
 from consensus.identity import Key
 from consensus.pofel import effects as fx
 from consensus.pofel import speech
-from consensus.pofel.fraud import ONCE
 from consensus.pofel.machine import RoundMachine
-from consensus.pofel.messages import Avail, Body, Commit, Entry, Final, Fraud, Kind, Mark, Vote
+from consensus.pofel.messages import Avail, Body, Commit, Entry, Final, Kind, Mark, Vote
 from consensus.pofel.plain import PlainMachine
 from consensus.pofel.prediction import PredictionRule
 from consensus.pofel.state import Phase
 from consensus.pofel.task import Evaluated, Task
 from consensus.store import Store
+from consensus.witness import Witness
 from fedalign.core.seeds import derive
 
 PARTIAL = 1 << 30  # the rank of a timer that says: tell which models are here, though not all are
-
-
-class Propose(NamedTuple):
-    """Have this entry ordered."""
-
-    entry: Entry
-
-
-class Fetch(NamedTuple):
-    """Ask server `source` for a model."""
-
-    source: int
-    root: bytes
-
-
-class Wait(NamedTuple):
-    """Call `timeout(timer)` when `timer.after_ms` have passed."""
-
-    timer: fx.SetTimer
-
-
-class Tell(NamedTuple):
-    """Send this FINAL to everybody."""
-
-    final: Entry
-
-
-Action = Propose | Fetch | Wait | Tell
-Evaluate = Callable[[Task, Callable[[bytes], np.ndarray]], Evaluated]
-"""(task, root -> update) -> the round's evaluation."""
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What a server brings to a round. values: (d,) int64 at the chain's scale, or None where it
-    has no model in time. size: its samples. columns: d. time_s: its clock."""
-
-    values: np.ndarray | None
-    size: int
-    columns: int
-    time_s: int = 0
 
 
 class Server:
@@ -101,8 +59,7 @@ class Server:
         self._outstanding: dict[bytes, Entry] = {}
         self._queue: list[Entry] = []
         self._finals: dict[bytes, dict[bytes, Entry]] = {}
-        self._first: dict[tuple, Entry] = {}
-        self._frauds: dict[tuple, Fraud] = {}  # found, and not yet seen to be punished
+        self._witness = Witness(lambda entry: machine.admit(entry) is None)
         self._target = self._opened = 0
         self._forget()
 
@@ -112,17 +69,21 @@ class Server:
         """A new aggregate is to be agreed on."""
         self.proposal, self._evaluate = proposal, evaluate
         self._target = self.machine.state.height + 1
-        self.seen, self.stream, self._finals, self._first = [], [], {}, {}
+        self.seen, self.stream, self._finals = [], [], {}
+        self._witness.forget()
+        self.store.keep_only({root for _, root in self.machine.state.earlier})
         self._opened = 0  # a round that led nowhere may be played again
         self._waiting.clear()
         actions = self._follow(self.machine.opening())
-        for fraud in self._frauds.values():  # found too late for the block before
+        for fraud in self._witness.open:  # found too late for the block before
             self._say(fraud)
         return self._finish(actions)
 
     def ordered(self, entry: Entry) -> list[Action]:
         """The next entry of the stream; it waits while models that it needs are missing here."""
-        self._compare(entry)
+        fraud = self._witness.hear(entry)
+        if fraud is not None:
+            self._say(fraud)
         self._waiting.append(entry)
         return self._finish(self._drain())
 
@@ -254,7 +215,7 @@ class Server:
         elif isinstance(effect, fx.BuildBlock):
             self._builds = effect.author in (self.key.node_id, None)
         elif isinstance(effect, fx.Removed):
-            self._frauds = {p: f for p, f in self._frauds.items() if p[3] != effect.node}
+            self._witness.punished(effect.node)
         elif isinstance(effect, fx.SignFinal):
             final = Entry.sign(
                 self.key, settings.chain_id, effect.round, Final(effect.rank, effect.header_hash)
@@ -294,17 +255,6 @@ class Server:
             self.sent.add(entry.kind)
             self._outstanding[entry.digest] = entry
         return [*actions, *map(Propose, outgoing)]
-
-    def _compare(self, entry: Entry) -> None:
-        """Report a server that says two things where one is due."""
-        if entry.kind not in ONCE or entry.round < self._opened:
-            return
-        place = (entry.kind, entry.round, entry.view, entry.sender)
-        first = self._first.setdefault(place, entry)
-        new = first.body != entry.body and place not in self._frauds
-        if new and self.machine.admit(entry) is None and self.machine.admit(first) is None:
-            self._frauds[place] = Fraud(first.encode(), entry.encode())
-            self._say(self._frauds[place])
 
     def _leads(self) -> bool:
         """The order's leader ends phases; where it is no member any more, the first member does."""

@@ -186,6 +186,7 @@ def _runtime(config: Config, work: ClientWork) -> Runtime:
         config["block"],
         _devices(config["device"]),
         config["threads"],
+        config["batching"] == "vmap",
     )
     return build(config["runtime"], site=site)
 

@@ -25,7 +25,7 @@ from fedalign.training.tuning import Tuning
 from fedalign.workloads.alignment import Alignment, Task
 from fedalign.workloads.preference_holdings import Owners
 
-MODEL = TinyLm(vocabulary=96, hidden=32, layers=2, heads=2, mlp=64, teach_steps=30, teach_batch=32)
+MODEL = TinyLm(vocabulary=96, hidden=32, layers=2, heads=2, mlp=64, teach_steps=60, teach_batch=32)
 
 
 def world(**knobs) -> World:

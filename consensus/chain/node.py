@@ -62,7 +62,7 @@ class ChainNode:
         context = self._chain.consensus_context
         self._engine = SealEngine(context)
         context.chain_id, context.needs = genesis.chain_id, genesis.needs
-        context.check = SignatureCheck() if check is None else check
+        self.check = context.check = SignatureCheck() if check is None else check
         context.members_at = self.members_at
         context.parent_of = lambda header: self._chain.get_block_header_by_hash(header.parent_hash)
 

@@ -14,7 +14,7 @@ from eth.abc import BlockHeaderAPI, ConsensusAPI, ConsensusContextAPI
 from eth_utils import ValidationError
 
 from consensus.encoding import decode, encode
-from consensus.identity import Key, SignatureCheck, digest
+from consensus.identity import Key, SignatureCheck, digest, recover
 from consensus.pofel.messages import Entry, Final, exactly, many, uint
 from consensus.pofel.seal import Seal, quorum, verify
 from fedalign.core.errors import DataError, IntegrityError
@@ -65,6 +65,13 @@ class BlockSeal:
 def lead(author: Key, chain_id: int, round_: int, rank: int, header_hash: bytes) -> bytes:
     """The author's own signature of its block."""
     return author.sign(digest(DOMAIN, chain_id, round_, rank, author.node_id, header_hash))
+
+
+def leads(
+    signature: bytes, author: bytes, chain_id: int, round_: int, rank: int, header_hash: bytes
+) -> bool:
+    """Whether `author` signed its block so."""
+    return recover(digest(DOMAIN, chain_id, round_, rank, author, header_hash), signature) == author
 
 
 def key_of(header_hash: bytes) -> bytes:

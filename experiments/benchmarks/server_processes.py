@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,16 @@ class ServerProcesses:
         process = self.running.pop(id)
         process.send_signal(how)
         process.wait()
-        process.stdin.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         process.stdout.close()
 
     def ask(self, id: int, **command: Any) -> dict[str, Any]:
         """One command, one answer."""
         process = self.running[id]
-        process.stdin.write(json.dumps(command) + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(command) + "\n")
+            process.stdin.flush()
         line = process.stdout.readline()
         if not line:
             raise FedalignError(f"Server {id} of {self.module} ended while it was asked {command}.")

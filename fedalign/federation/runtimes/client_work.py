@@ -74,13 +74,15 @@ class ClientWork:
 class Site:
     """What a runtime is given. work: for this process. factory: device -> work, for another one;
     must be importable. block: clients per block (>= 1), part of a run's identity. devices: torch
-    devices, dealt to workers in turn. threads: per process."""
+    devices, dealt to workers in turn. threads: per process. together: a block is trained as one
+    (vmap), so that other company would change the last bits of a row."""
 
     work: ClientWork
     factory: Callable[[str], ClientWork]
     block: int
     devices: Sequence[str] = ("cpu",)
     threads: int = 1
+    together: bool = False
 
 
 def nobody(tasks: Sequence[ClientTask], failed: dict[int, str]) -> Updates:

@@ -43,7 +43,7 @@ class _Piece:
 class Flower:
     """mode: local (this process), ray (Flower's simulation) or deploy (SuperLink and SuperNodes).
 
-    nodes: SuperNodes (>= 1). timeout_s: seconds (> 0) after which a round goes on without those
+    nodes: SuperNodes (>= 1); null: 1 under local, else 2. timeout_s: seconds (> 0) after which a round goes on without those
     that have not answered; null waits. quorum: share of the asked clients, in [0, 1], below which
     the run stops with QuorumLostError. state_dir: where nodes keep client memories; null: a
     temporary folder, of which checkpoints hold a copy, and under deploy the run folder. cpus, gpus: of one
@@ -55,7 +55,7 @@ class Flower:
         self,
         site: Site,
         mode: str = "local",
-        nodes: int = 2,
+        nodes: int | None = None,
         timeout_s: float | None = None,
         quorum: float = 0.0,
         state_dir: str | None = None,
@@ -64,12 +64,14 @@ class Flower:
         secure: bool = False,
         start_s: float = 120.0,
     ):
+        nodes = count(mode, nodes)
         check(mode, nodes, timeout_s, quorum)
         self._block, self._timeout_s, self._quorum = site.block, timeout_s, quorum
         self._nodes, self._start_s = nodes, start_s
         self._own: Path | None = None  # a shelf of ours alone, which checkpoints copy
         self._state: Path | None = Path(state_dir) if state_dir and mode == "local" else None
         self._cell, self._window = "", 1
+        self._together = site.together
         self._grid = present()
         if self._grid is not None:
             self._cell, self._window = _cell(site), 1_000_000
@@ -152,6 +154,12 @@ class Flower:
         homes = [self._homes.get(task.client) for task in block]
         known = sorted({home for home in homes if home is not None})
         free = known[0] if known else index % self._nodes
+        if len(known) > 1 and self._together:
+            raise ConfigError(
+                "Clients of one block are trained together (batching=vmap), but their memories "
+                f"lie on {len(known)} SuperNodes: take batching=loop, participation=1 or "
+                "runtime.nodes=1."
+            )
         chosen = [free if home is None else home for home in homes]
         pieces = []
         for node in known or [free]:
@@ -254,6 +262,11 @@ class Flower:
                     numbers[wire.number(message)] = message.metadata.src_node_id
             time.sleep(0.05)
         return numbers
+
+
+def count(mode: str, nodes: int | None) -> int:
+    """How many SuperNodes a mode has where none are asked for."""
+    return nodes if nodes is not None else 1 if mode == "local" else 2
 
 
 def check(mode: str, nodes: int, timeout_s: float | None, quorum: float) -> None:

@@ -1,0 +1,228 @@
+"""Cell of `scenario=latency_plan`: how many edge rounds a global round should have.
+
+Devices and links follow the cell's clock, consensus is measured on simulated Raft servers, the
+convergence bound is fitted to pilot runs that really train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from consensus.network.links import Link, LogNormal
+from consensus.raft.cluster import Cluster, Setting
+from consensus.raft.config import RaftConfig
+from experiments import federation_cell
+from experiments.benchmarks.cells import write_rows
+from fedalign.core.contracts import State
+from fedalign.core.errors import ConfigError
+from fedalign.federation.latency import (
+    Choice,
+    Progress,
+    RoundTime,
+    fastest,
+    first_timeout_s,
+    least_feasible,
+    searched,
+)
+from fedalign.federation.round import global_round
+
+Config = Mapping[str, Any]
+TICK_US = 15_000  # ten ticks: election time-outs of 150 to 300 ms
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """One pilot run: loss after each global round (T,), mean seconds of an edge round and of what
+    a global round takes besides."""
+
+    edge_rounds: int
+    losses: np.ndarray
+    edge_s: float
+    upload_s: float
+
+    @property
+    def omega(self) -> np.ndarray:
+        """(T,): the mean loss of the first 1 .. T rounds, which the bound is about."""
+        return np.cumsum(self.losses) / np.arange(1, len(self.losses) + 1)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of simulated Raft: from nothing to a leader, and from a block to its commitment."""
+
+    election_s: float
+    append_s: float
+
+
+def latency_plan(config: Config, folder: Path, environment: Config) -> None:
+    """Pilots, consensus, and the chosen K."""
+    pilots = [pilot(config, k) for k in config["pilots"]]
+    bits = _block_bits(config)
+    raft = consensus(config["servers"], config["link_ms"], bits, config["seed"])
+    upload_s = float(np.mean([p.upload_s for p in pilots]))
+    edge_s = float(np.mean([p.edge_s for p in pilots]))
+    time = RoundTime(edge_s, upload_s, config["blocks"] * raft.append_s, config["pipelined"])
+    progress = Progress.fitted(*_measurements(pilots))
+    target = _target(config, progress)
+    where = {"link in ms": config["link_ms"], "pipelined": config["pipelined"],
+             "seed": config["seed"]}  # fmt: skip
+    rows = [
+        where | _plan(config, time, progress, target),
+        {"table": "consensus"} | where | _raft(config, raft),
+        {"table": "fit"} | where | _fit(progress, target, pilots),
+        *({"table": "pilots"} | where | row for row in _reached(pilots, time, progress, target)),
+    ]
+    write_rows(rows + _curves(config, time, progress, target), config, folder, environment)
+
+
+def pilot(config: Config, edge_rounds: int) -> Pilot:
+    """Really train `pilot_rounds` global rounds with K = edge_rounds."""
+    topology = {**config["topology"], "edge_rounds": edge_rounds}
+    parts = federation_cell.federation({**config, "topology": topology})
+    state, losses, edge_s, rest_s = State(0, parts.workload.initial()), [], [], []
+    for _ in range(config["pilot_rounds"]):
+        state, outcome, metrics = global_round(parts, state)
+        losses.append(metrics["loss"])
+        longest = max(o.span.seconds for o in outcome.edges.values())
+        edge_s.append(longest)
+        rest_s.append(max(outcome.span.seconds - edge_rounds * longest, 0.0))
+    parts.runtime.close()
+    return Pilot(edge_rounds, np.array(losses), float(np.mean(edge_s)), float(np.mean(rest_s)))
+
+
+def consensus(servers: int, link_ms: float, bits: float, seed: int, blocks: int = 20) -> Measured:
+    """Elect a leader, then append blocks one after another; lognormal delays of this median."""
+    link = Link(LogNormal(max(1, round(1000 * link_ms)), 0.25), bytes_per_s=12_500_000)
+    config = RaftConfig(election_tick=10, heartbeat_tick=1)
+    cluster = Cluster(Setting(seed, servers, config, link, tick_us=TICK_US))
+    _until(cluster, lambda: cluster.leader() is not None, "no leader was elected")
+    election_s, took, content = cluster.network.now_ns / 1e9, [], "x" * max(1, round(bits / 8))
+    for block in range(blocks):
+        leader = cluster.leader()
+        if leader is None:
+            _until(cluster, lambda: cluster.leader() is not None, "no leader was elected again")
+            leader = cluster.leader()
+        place, begun = len(cluster.operations), cluster.network.now_ns
+        cluster.append(leader.id, "chain", f"{block}:{content}")
+        done = lambda place=place: (  # noqa: E731
+            len(cluster.operations) > place and cluster.operations[place].finished_ns is not None
+        )
+        _until(cluster, done, f"block {block} was not committed")
+        took.append((cluster.operations[place].finished_ns - begun) / 1e9)
+    return Measured(election_s, float(np.mean(took)))
+
+
+def _until(cluster: Cluster, done: Any, otherwise: str, limit_s: float = 60.0) -> None:
+    end = cluster.network.now_ns + round(limit_s * 1e9)
+    while not done():
+        if not cluster.step() or cluster.network.now_ns > end:
+            raise ConfigError(
+                f"In {limit_s:g} simulated seconds {otherwise}: links of this delay are too slow "
+                f"for elections of {10 * TICK_US / 1000:g} ms; lower link_ms."
+            )
+
+
+def _block_bits(config: Config) -> float:
+    return 32.0 * federation_cell.client_work(config).workload.layout.size
+
+
+def _measurements(pilots: Sequence[Pilot]) -> tuple[list[int], list[int], list[float]]:
+    """(K, T, Omega) of every pilot after every round from the third on, when it has settled."""
+    points = [
+        (p.edge_rounds, t, float(p.omega[t - 1]))
+        for p in pilots
+        for t in range(min(3, len(p.losses)), len(p.losses) + 1)
+    ]
+    k, t, omega = zip(*points, strict=True)
+    return list(k), list(t), list(omega)
+
+
+def _target(config: Config, progress: Progress) -> float:
+    """As asked, or what K = 1 reaches in `horizon` global rounds."""
+    asked = config["target_loss"]
+    return progress(1, config["horizon"]) if asked is None else asked
+
+
+def _plan(config: Config, time: RoundTime, progress: Progress, target: float) -> dict[str, Any]:
+    closed, tried = fastest(time, progress, target), searched(time, progress, target)
+    single = Choice(1, None, progress.rounds(1, target) * time(1))
+    fixed = least_feasible(time, progress, target, config["horizon"])
+    return {
+        "a in s": time.edge_s,
+        "b in s": time.extra_s,
+        "consensus in s": time.consensus_s,
+        "K* real": closed.exact,
+        "K*": closed.edge_rounds,
+        "K* searched": tried.edge_rounds,
+        "seconds at K*": closed.seconds,
+        "seconds at K=1": single.seconds,
+        "saved in %": 100 * (1 - closed.seconds / single.seconds),
+        f"K for T={config['horizon']}": fixed.edge_rounds,
+    }
+
+
+def _raft(config: Config, raft: Measured) -> dict[str, Any]:
+    low = 10 * TICK_US / 1e6
+    return {
+        "servers": config["servers"],
+        "election in s": raft.election_s,
+        "first time-out in s (formula)": first_timeout_s(low, 2 * low, config["servers"]),
+        "block committed in s": raft.append_s,
+        "one way and back, median, in s": 2 * config["link_ms"] / 1000,
+    }
+
+
+def _fit(progress: Progress, target: float, pilots: Sequence[Pilot]) -> dict[str, Any]:
+    k, t, omega = _measurements(pilots)
+    guessed = np.array([progress(*at) for at in zip(k, t, strict=True)])
+    error = np.abs(guessed / np.array(omega) - 1)
+    return {
+        "X": progress.speed,
+        "c": progress.drift,
+        "floor": progress.floor,
+        "target": target,
+        "source": "pilot runs, mean test loss",
+        "mean error in %": 100 * float(error.mean()),
+    }
+
+
+def _reached(
+    pilots: Sequence[Pilot], time: RoundTime, progress: Progress, target: float
+) -> list[dict[str, Any]]:
+    """When each pilot itself reached the target, and what the fitted bound says."""
+    rows = []
+    for p in pilots:
+        good = np.flatnonzero(p.omega <= target)
+        rows.append({
+            "K": p.edge_rounds,
+            "rounds, measured": float(good[0] + 1) if len(good) else None,
+            "rounds, bound": progress.rounds(p.edge_rounds, target),
+            "seconds, measured": float((good[0] + 1) * time(p.edge_rounds)) if len(good) else None,
+            "seconds, bound": progress.rounds(p.edge_rounds, target) * time(p.edge_rounds),
+        })  # fmt: skip
+    return rows
+
+
+def _curves(
+    config: Config, time: RoundTime, progress: Progress, target: float
+) -> list[dict[str, Any]]:
+    """Seconds to the target against K, the chosen one marked."""
+    best = fastest(time, progress, target)
+    last = min(progress.most(target), max(3 * best.edge_rounds, config["pilots"][-1], 12))
+    k = [k for k in range(1, last + 1) if np.isfinite(progress.rounds(k, target))]
+    return [{
+        "figure": "seconds_to_target",
+        "panel": "consensus beside training" if config["pipelined"] else "consensus after training",
+        "line": f"link {config['link_ms']:g} ms",
+        "x": k,
+        "y": [progress.rounds(x, target) * time(x) for x in k],
+        "mark": [best.edge_rounds, best.seconds],
+        "scale": "log",
+        "x_label": "edge rounds per global round K",
+        "y_label": "seconds to the target loss",
+    }]  # fmt: skip

@@ -1,0 +1,4 @@
+"""A plain Flower app, as any Flower user writes one, with one of our attacks and one of our rules.
+
+In this folder: `flwr run .`; in one process: `python -m experiments.flower_example.app`.
+"""

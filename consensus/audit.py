@@ -8,7 +8,7 @@ Paper: none; our derivation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from consensus.archive import Archive, Record
 from consensus.encoding import unpack
@@ -29,20 +29,20 @@ def audit(
     archive: Archive,
     settings: Settings,
     machine: type[RoundMachine] = RoundMachine,
-    recompute: Recompute | None = None,
+    recompute: Mapping[int, Recompute] | None = None,
 ) -> list[tuple[int, bool]]:
     """Replay all heights from the first. Returns (height, whether its aggregate was recomputed).
 
-    recompute: the evaluation of a task where its models are still there, else None; then what the
-    block says of similarities and the aggregate is taken as told, everything that follows from it
-    is checked. Raises IntegrityError naming height and entry, DataError for a damaged file.
+    recompute: height -> the evaluation of a task where its models are still there, else None; then
+    what the block says of similarities and the aggregate is taken as told, everything that follows
+    from it is checked. Raises IntegrityError naming height and entry, DataError for a damaged file.
     """
     replica, done = machine(settings, check=SignatureCheck(1 << 18)), []
     for height in range(1, len(archive.heights()) + 1):
         if height not in archive.heights():
             raise IntegrityError(f"Height {height} is missing.")
         record = archive.read(height)
-        done.append((height, _replay(replica, record, height, recompute)))
+        done.append((height, _replay(replica, record, height, (recompute or {}).get(height))))
     return done
 
 

@@ -147,7 +147,7 @@ class Group:
         if kind == "order":
             with self.ledger.working("order"):
                 self.ordering.step(host.core, event.sender, rest[0])
-            self._settle(host)
+                self._settle(host)
         elif kind == "items":
             self._collect(host, rest[0])
         elif kind == "get":
@@ -165,7 +165,7 @@ class Group:
             self._after(self.ordering.tick_ms, host, "tick")
             with self.ledger.working("order"):
                 host.core.tick()
-            self._settle(host)
+                self._settle(host)
         elif what == "again":
             self._after(AGAIN_MS, host, "again")
             self._act(host, host.server.again())
@@ -173,7 +173,7 @@ class Group:
             batch, host.batch = host.batch, []
             with self.ledger.working("order"):
                 self.ordering.propose(host.core, batch)
-            self._settle(host)
+                self._settle(host)
         elif isinstance(what, fx.SetTimer):
             self._act(host, host.server.timeout(what))
 
@@ -181,8 +181,7 @@ class Group:
         """Do what the core asks for until it asks for nothing."""
         core = host.core
         while core.has_ready():
-            with self.ledger.working("order"):
-                ready = core.ready()
+            ready = core.ready()
             for message in (*ready.messages, *ready.messages_after_persist):
                 size = self.ordering.size(message)
                 for to in self._targets(host, message.to):
@@ -191,8 +190,7 @@ class Group:
                 with self.ledger.working(_phase(host.server)):
                     actions = host.server.ordered(Entry.decode(data))
                 self._act(host, actions)
-            with self.ledger.working("order"):
-                core.advance(ready.ack)
+            core.advance(ready.ack)
         leader = self._leader(host)
         if leader != host.server.leader and self._phase != "election":
             self._act(host, host.server.led_by(leader))

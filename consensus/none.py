@@ -5,11 +5,12 @@ Paper: none; the setting without a chain.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
-from fedalign.core.agreement import Cost, Sealed, Verdict
+from fedalign.core.agreement import Audited, Cost, Question, Sealed, Verdict
 from fedalign.core.contracts import Context, Defense, Updates
 
 
@@ -17,7 +18,7 @@ from fedalign.core.contracts import Context, Defense, Updates
 class NoConsensus:
     """Nobody votes, nothing is sent, no block is kept."""
 
-    def open(self, folder: Path | None) -> None:
+    def open(self, folder: Path | None, height: int | None = None) -> None:
         return None
 
     def agree(
@@ -32,3 +33,6 @@ class NoConsensus:
 
     def close(self, sealed: Sealed = Sealed()) -> None:
         return None
+
+    def audit(self, asked: Mapping[int, Question]) -> list[Audited]:
+        return []

@@ -6,18 +6,19 @@ Papers: Li, Hu, Wang, "PoFEL", arXiv 2308.07840, 2023 (PoFEL); Wang, Hu, Xu, Xio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from time import process_time
 from typing import ClassVar, Literal
 
 import torch
 
 from consensus.actions import Action, Proposal
 from consensus.archive import Archive, Record
-from consensus.audit import Recompute, audit, check_seal, last_block
-from consensus.costs import Ledger
+from consensus.audit import audit, check_seal, last_block
+from consensus.costs import Ledger, standing
 from consensus.encoding import pack, unpack
 from consensus.fault import Fault
 from consensus.group import Group
@@ -27,7 +28,7 @@ from consensus.network.links import Link
 from consensus.network.simulated import SimulatedNetwork
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
 from consensus.pofel import effects as fx
-from consensus.pofel import evaluation, seal
+from consensus.pofel import evaluation, payload, seal
 from consensus.pofel.btsv import Btsv
 from consensus.pofel.history import History
 from consensus.pofel.machine import RoundMachine
@@ -38,9 +39,9 @@ from consensus.pofel.rewards import RewardRule
 from consensus.pofel.settings import Settings, Timeouts, tolerated
 from consensus.pofel.state import State
 from consensus.pofel.tally import Fairness
-from consensus.pofel.task import Evaluator
+from consensus.pofel.task import Evaluated, Evaluator, Task
 from consensus.server import Server
-from fedalign.core.agreement import Sealed, SealedBlock, Verdict
+from fedalign.core.agreement import Audited, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
 from fedalign.core.seeds import Seeds
@@ -58,17 +59,18 @@ class Faulty:
 class Chain:
     """What all chains over a simulated network share; `PoFEL` and `Ordered` are the kinds.
 
-    servers: n, 2 .. 128. seed: of keys and of the network's chance. ordering: who puts entries in
+    servers: n, 2 .. 128; in a federation None is one per edge. seed: of keys and of the network's
+    chance, >= 0; in a federation None is the run's. ordering: who puts entries in
     order. tolerates: which f counts, that of "byzantine" servers (n >= 4) or of those that
     "crash". evaluator, rewards, timeouts, link: see there. faults: Byzantine servers. down:
     servers that are not there. cut: groups of servers that do not hear each other until heal_ms
     after a round's beginning, or ever (None). recompute: every server evaluates by itself; otherwise, to save
-    time, one does it for all. max_aborts: rounds without a block in a row before
+    time, one does it for all. measure_cpu: costs say `cpu_s`, which itself takes time. max_aborts: rounds without a block in a row before
     `QuorumLostError`, >= 0.
     """
 
-    servers: int = 4
-    seed: int = 0
+    servers: int | None = None
+    seed: int | None = None
     ordering: Ordering = RaftOrdering()
     tolerates: Literal["byzantine", "crash"] = "byzantine"
     evaluator: Evaluator = Evaluator()
@@ -80,13 +82,16 @@ class Chain:
     cut: Sequence[Sequence[int]] = ()
     heal_ms: float | None = None
     recompute: bool = True
+    measure_cpu: bool = True
     max_aborts: int = 3
     chain_id: int = 131_277
 
     machine: ClassVar[type[RoundMachine]] = RoundMachine
 
     def __post_init__(self) -> None:
-        n = self.servers
+        n, seed = self.servers, self.seed or 0
+        if n is None or not 2 <= n <= 128:
+            raise ConfigError(f"A chain has 2 .. 128 servers, got {n}.")
         if self.tolerates == "byzantine" and n < 4:
             raise ConfigError(
                 f"A chain that stands a lying server needs 4 servers or more, got {n}: raise "
@@ -99,11 +104,11 @@ class Chain:
             )
         if self.max_aborts < 0:
             raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
-        self._seeds = Seeds(self.seed)
+        self._seeds = Seeds(seed)
         keys = [Key(self._seeds.key("server_key", server=i)) for i in range(n)]
         self.settings = self._settings(tuple(key.node_id for key in keys))
         self.members = [self._server(i, key) for i, key in enumerate(keys)]
-        self._archive, self._last = Archive(None), None
+        self._archive, self._last, self._aborts = Archive(None), None, 0
 
     def _settings(self, nodes: tuple[bytes, ...]) -> Settings:
         return Settings(
@@ -121,13 +126,19 @@ class Chain:
 
     # ------------------------------------------------------------ the contract
 
-    def open(self, folder: Path | None) -> SealedBlock | None:
-        """Continue from the last final block in `folder`; raises IntegrityError if it is forged."""
+    def open(self, folder: Path | None, height: int | None = None) -> SealedBlock | None:
+        """Continue behind block `height`, None the last final one in `folder`; raises IntegrityError
+        if it is forged. What lies above it must come out the same when it is made again."""
         self._archive = Archive(folder)
         heights = self._archive.heights()
-        if not heights:
+        height = height if height is not None else max(heights, default=0)
+        if height == 0:
             return None
-        record = self._archive.read(heights[-1])
+        if height not in heights:
+            raise IntegrityError(
+                f"Height {height} is missing: the chain has {len(heights)} blocks."
+            )
+        record = self._archive.read(height)
         for server in self.members:
             server.machine.restore(record.snapshot)
         self._last = self._proved(record)
@@ -137,10 +148,10 @@ class Chain:
         self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed = Sealed()
     ) -> Verdict:
         """One final round; see `Consensus`. Raises QuorumLostError."""
-        ledger = Ledger()
+        ledger = Ledger(process_time if self.measure_cpu else standing)
         desk = Desk(self._job(proposals, rule, context, sealed), ledger, self.recompute)
         group = self._group(ledger)
-        before = self.members[0].machine.snapshot()
+        before, self._aborts = self.members[0].machine.snapshot(), _aborts(self.members)
         try:
             self._play(group, proposals, sealed, desk)
         except QuorumLostError:
@@ -152,12 +163,16 @@ class Chain:
         self._same(ready, first)
         record = Record(tuple(first.stream), seal.Seal(first.seal()), first.machine.snapshot())
         block = self._last = self._proved(record)
-        self._archive.write(block.height, record)
+        self._keep(block, record)
         return self._verdict(first, record, block, proposals, desk.answers[first.index], ledger)
 
-    def audit(self, recompute: Recompute | None = None) -> list[tuple[int, bool]]:
-        """Replay every block in the folder; see `consensus.audit`."""
-        return audit(self._archive, self.settings, self.machine, recompute)
+    def audit(self, asked: Mapping[int, Question] | None = None) -> list[Audited]:
+        """Replay every block in the folder (see `consensus.audit`); those of the heights in `asked`
+        are decided once more. Raises IntegrityError or DataError naming the first lie."""
+        answers: dict[int, Aggregate] = {}
+        again = {h: self._again(h, question, answers) for h, question in (asked or {}).items()}
+        heights = [h for h, _ in audit(self._archive, self.settings, self.machine, again)]
+        return [Audited(self._proved(self._archive.read(h)), answers.get(h)) for h in heights]
 
     def close(self, sealed: Sealed = Sealed()) -> SealedBlock | None:
         """All servers that are there sign what the last round led to."""
@@ -232,7 +247,7 @@ class Chain:
         return 10 + (self.max_aborts + 1) * (waits + ranks) / 1000
 
     def _give_up(self) -> None:
-        aborts = max(_aborts(server.seen) for server in self.members)
+        aborts = _aborts(self.members) - self._aborts
         if aborts > self.max_aborts:
             raise QuorumLostError(
                 f"{aborts} rounds in a row ended without a block (max_aborts={self.max_aborts}): "
@@ -250,6 +265,42 @@ class Chain:
         for server in self.members:
             if server not in ready:
                 server.machine.restore(first.machine.snapshot())
+
+    def _keep(self, block: SealedBlock, record: Record) -> None:
+        """A block that was final before the run was stopped is final still."""
+        height = block.height
+        if height in self._archive.heights():
+            before = last_block(self._archive.read(height)).content.header_hash
+            if before != block.hash:
+                raise IntegrityError(
+                    f"Height {height} was sealed as {before.hex()[:16]} before the run stopped and "
+                    f"is {block.hash.hex()[:16]} now: the folder holds another run's chain."
+                )
+            return
+        self._archive.write(height, record)
+
+    def _again(
+        self, height: int, asked: Question, answers: dict[int, Aggregate]
+    ) -> Callable[[Task], Evaluated | None]:
+        """A round's evaluation from what it asked; `answers` takes the decision."""
+        job = self._job(asked.proposals, asked.rule, asked.context, asked.sealed)
+
+        def evaluate(task: Task) -> Evaluated | None:
+            quantized = (
+                evaluation.quantize(row, task.scale)
+                for row in asked.proposals.rows.detach().cpu().numpy()
+            )
+            updates = {payload.root(row, task.scale): row for row in quantized}
+            if not set(task.roots) <= set(updates):
+                if self.faults:  # who lies may have sealed a model that nobody proposed
+                    return None
+                raise IntegrityError(f"Height {height}: the kept rows are not the sealed ones.")
+            found, decision = job.evaluate(task, updates)
+            roster = [job.nodes[node][1] for node, _, _ in task.servers]
+            answers[height] = _in_order(decision, roster, asked.proposals)
+            return found
+
+        return evaluate
 
     def _proved(self, record: Record) -> SealedBlock:
         """The record's block, its seal checked."""
@@ -281,7 +332,7 @@ class Chain:
             scores={place(voter): total for voter, _, _, total in facts["scores"]},
             rewards={place(node): units for node, units in facts["rewards"][0]},
             strikes=tuple((place(e.node), e.kind) for e in server.seen if isinstance(e, fx.Strike)),
-            aborted=_aborts(server.seen),
+            aborted=server.machine.state.aborts - self._aborts,
             costs=ledger.costs(),
         )
 
@@ -332,8 +383,9 @@ def digest(sealed: Sealed) -> bytes:
     return sha256(pack((sealed.model, sealed.payments, sealed.total, clock_ms))).digest()
 
 
-def _aborts(seen: Sequence[fx.Effect]) -> int:
-    return sum(isinstance(effect, fx.Abort) for effect in seen)
+def _aborts(servers: Sequence[Server]) -> int:
+    """Rounds without a block so far."""
+    return max(server.machine.state.aborts for server in servers)
 
 
 def _in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:

@@ -133,8 +133,9 @@ class Server:
 
     def done(self) -> bool:
         """Whether the round's block is final here: applied, and signed by enough servers."""
-        needs = self.machine.state.sealers(self.machine.settings)[1]
-        return self.over and len(self.seal()) >= needs
+        if not self.over:
+            return False
+        return len(self.seal()) >= self.machine.state.sealers(self.machine.settings)[1]
 
     def seal(self) -> tuple[Entry, ...]:
         """The FINAL messages over the head, in the order of the members."""

@@ -35,6 +35,7 @@ from fedalign.core.vectors import Layout
 from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
+from fedalign.federation.runtimes.flower.engines import moved
 from fedalign.federation.sampling import Sampling, choose_attackers
 
 Config = Mapping[str, Any]
@@ -42,6 +43,8 @@ Config = Mapping[str, Any]
 
 def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
     """Run a cell to its end in `folder`, from its last checkpoint if there is one."""
+    if moved(play, config, folder, environment):  # one of Flower's engines has played it
+        return
     files = RunFolder(folder, config, environment)
     parts = federation(config)
     try:

@@ -44,8 +44,11 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
 def _alignment(
     config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
 ) -> Workload:
+    from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
+    from fedalign.objectives.reward_regression import RewardRegression
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
+    from fedalign.workloads.reward_model import RewardModel, RewardTask
 
     if "objective" not in config or "peft" not in config:
         raise ConfigError(
@@ -53,14 +56,10 @@ def _alignment(
         )
     if config["precision"] != "float32":
         raise ConfigError("Preference losses are differences of large numbers: use float32.")
-    task = Task(
-        build(config["data"]),
-        build(config["model"]),
-        build(config["peft"]),
-        build(config["objective"]),
-        settings,
-        config["rounds"],
-    )
-    partition = build(config["topology"]).place(build(config["partition"]))
-    owners = Owners(partition, config["clients"], attackers, attack)
-    return Alignment(task, owners, Seeds(config["seed"]), device)
+    owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
+    objective, seeds = build(config["objective"]), Seeds(config["seed"])
+    rest = (build(config["peft"]), objective, settings, config["rounds"])
+    data, model = build(config["data"]), build(config["model"])
+    if isinstance(objective, RewardBradleyTerry | RewardRegression):
+        return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)
+    return Alignment(Task(data, model, *rest), owners, seeds, device)

@@ -61,6 +61,7 @@ class Member:
         self._candidate: Candidate | None = None
         self._finals: dict[bytes, Entry] = {}
         self._said: dict[bytes, float] = {}
+        self._outbox: dict[bytes, float] = {}  # items of ours, and when they were uttered
 
     # ------------------------------------------------------------ the log
 
@@ -78,6 +79,7 @@ class Member:
 
     def _transaction(self, data: bytes, raw: bytes) -> str | None:
         self._leaves.append(merkle.leaf(data))
+        self._outbox.pop(data, None)
         try:
             self.pool.add(raw)
         except FedalignError as error:
@@ -143,11 +145,21 @@ class Member:
 
     # ------------------------------------------------------------ wishes
 
+    def hand_in(self, raw: bytes) -> None:
+        """Have a signed transaction ordered; it is uttered until the log holds it."""
+        self._outbox.setdefault(encode([TRANSACTION, raw]), float("-inf"))
+
     def wishes(self, leads_order: bool) -> list[bytes]:
         """What to have ordered now. leads_order: whether this server leads the log at present."""
         if self._height < self.node.height:
             return []  # still reading
-        waiting, now = self._candidate, self._clock()
+        now = self._clock()
+        late = [item for item, said in self._outbox.items() if now >= said + AGAIN_S]
+        self._outbox.update(dict.fromkeys(late, now))
+        return late + self._about_blocks(leads_order, now)
+
+    def _about_blocks(self, leads_order: bool, now: float) -> list[bytes]:
+        waiting = self._candidate
         if waiting is not None:
             if self.key.node_id in self._finals or not self._due(waiting.header_hash, now):
                 return []
@@ -174,11 +186,6 @@ class Member:
         header = node.decode(payload).header
         leader = lead(self.key, node.genesis.chain_id, header.block_number, 0, header.hash)
         return encode([BLOCK, leader, leaves, payload])
-
-
-def transaction_item(raw: bytes) -> bytes:
-    """A signed transaction as an item of the log."""
-    return encode([TRANSACTION, raw])
 
 
 def _fields(data: bytes) -> tuple:

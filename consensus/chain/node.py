@@ -233,6 +233,13 @@ class ChainNode:
             except (BlockNotFound, HeaderNotFound):
                 return None
 
+    def payload(self, height: int) -> bytes:
+        """The bytes of a block, as `import_final` takes them. Raises DataError where it is not here."""
+        found = self.block(height)
+        if found is None:
+            raise DataError(f"There is no block {height}, the head is block {self.height}.")
+        return rlp.encode(found)
+
     def receipts(self, header: BlockHeaderAPI) -> tuple:
         """The receipts of a block, in transaction order."""
         with self.lock:

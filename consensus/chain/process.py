@@ -20,7 +20,7 @@ from typing import IO
 from consensus.chain import keystore
 from consensus.chain.database import Database
 from consensus.chain.deployment import Deployment
-from consensus.chain.member import Member, transaction_item
+from consensus.chain.member import Member
 from consensus.chain.node import ChainNode
 from consensus.chain.pool import Pool
 from consensus.chain.store import ModelStore
@@ -43,14 +43,14 @@ TICK_S, WISH_S = 0.02, 0.1
 class Intake(Pool):
     """The pool that RPC sees: what it takes goes through the log first."""
 
-    def __init__(self, node: ChainNode, order: Callable[[bytes], None]):
+    def __init__(self, node: ChainNode, hand_in: Callable[[bytes], None]):
         super().__init__(node)
-        self._order = order
+        self._hand_in = hand_in
 
     def add(self, raw: bytes) -> bytes:
         name = super().add(raw)
         self.forget([raw])  # only checked here: the log hands it to every member's pool
-        self._order(transaction_item(raw))
+        self._hand_in(raw)
         return name
 
 
@@ -100,7 +100,7 @@ class ChainProcess:
             snapshot_every=0,
             seed=node,
         )
-        methods = EthereumMethods(chain, Intake(chain, self._order)).methods()
+        methods = EthereumMethods(chain, Intake(chain, self._hand_in)).methods()
         methods |= RoundMethods(chain, ModelStore(home / "models")).methods()
         methods["fedalign_status"] = self._status
         self.rpc = Server(Endpoint(methods), port=deployment.rpc_ports[node])
@@ -129,9 +129,9 @@ class ChainProcess:
                 self.log.failed
             )
 
-    def _order(self, item: bytes) -> None:
+    def _hand_in(self, raw: bytes) -> None:
         """From the RPC thread."""
-        self._loop.call_soon_threadsafe(self.log.propose, item)
+        self._loop.call_soon_threadsafe(self.member.hand_in, raw)
 
     def _status(self) -> dict[str, object]:
         core, head = self.log.core, self.member.node.head

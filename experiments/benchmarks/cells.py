@@ -38,6 +38,13 @@ def runtime(config: Config, folder: Path, environment: Config) -> None:
     write_rows(measure(config["part"], config["repetitions"]), config, folder, environment)
 
 
+def alignment(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_dpo`: federated DPO against trl's trainer."""
+    from experiments.benchmarks.alignment import measure
+
+    write_rows(measure(config["steps"], config["repetitions"]), config, folder, environment)
+
+
 def games(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=speed_games`: equilibria against cvxpy."""
     from experiments.benchmarks.games import measure

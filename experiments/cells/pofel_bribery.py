@@ -73,7 +73,15 @@ def _round(config: Config, btsv: Btsv, bribed: int) -> Played:
     target = None if bribed else 0
     faults = [Faulty(Bribe(strategy, target), tuple(range(bribed)))] if bribed else []
     rewards = RewardRule(units=config["units"])
-    chain = PoFEL(n, config["seed"], btsv=btsv, faults=faults, rewards=rewards, recompute=False)
+    chain = PoFEL(
+        n,
+        config["seed"],
+        btsv=btsv,
+        faults=faults,
+        rewards=rewards,
+        recompute=False,
+        measure_cpu=False,
+    )
     chain.open(None)
     spread = [0.3] * (n - 1) + [0.03]  # the last one's model is the best
     verdict = agree(chain, models(n, config["d"], config["seed"], spread=spread))

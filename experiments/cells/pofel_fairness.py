@@ -20,7 +20,9 @@ Config = Mapping[str, Any]
 def pofel_fairness(config: Config, folder: Path, environment: Config) -> None:
     """Servers whose data differ in amount and likeness, for as many blocks as asked."""
     n, seed, kind = config["servers"], config["seed"], config["fairness"]
-    chain = PoFEL(n, seed, fairness=Fairness(kind, config["cooldown"]), recompute=False)
+    chain = PoFEL(
+        n, seed, fairness=Fairness(kind, config["cooldown"]), recompute=False, measure_cpu=False
+    )
     chain.open(None)
     spread = np.linspace(0.15, 0.6, n)  # the first server's clients are like everybody's
     samples = np.linspace(400, 100, n).astype(int)

@@ -46,7 +46,7 @@ def _row(config: Config, name: str, fault) -> Row:
     copier = n - 1
     faults = [] if fault is None else [Faulty(fault, (copier,))]
     evaluator = Evaluator(delta_ppm=round(1e6 * config["delta"]))
-    chain = PoFEL(n, seed, faults=faults, evaluator=evaluator, recompute=False)
+    chain = PoFEL(n, seed, faults=faults, evaluator=evaluator, recompute=False, measure_cpu=False)
     chain.open(None)
     found = [agree(chain, models(n, config["d"], seed, k), k) for k in _rounds(config)]
     pay = [_pay(verdict, copier) for verdict in found]

@@ -46,7 +46,7 @@ class Arena:
 
     def chain(self, fault: Fault | None = None, liars: tuple[int, ...] = (), **more: Any) -> PoFEL:
         faults = [] if fault is None else [Faulty(fault, liars)]
-        more = {"timeouts": QUICK, "recompute": False, **more}
+        more = {"timeouts": QUICK, "recompute": False, "measure_cpu": False, **more}
         chain = PoFEL(self.servers, self.seed, faults=faults, **more)
         chain.open(None)
         return chain

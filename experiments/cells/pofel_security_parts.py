@@ -216,7 +216,7 @@ def clocks(arena: Arena) -> Iterator[Finding]:
 
 def byzantine_order(arena: Arena) -> Iterator[Finding]:
     """T-20: where only the order's leader writes, a lying one stops everything but forges nothing."""
-    chain = Ordered(arena.servers, arena.seed, timeouts=QUICK, recompute=False, max_aborts=0,
+    chain = Ordered(arena.servers, arena.seed, timeouts=QUICK, recompute=False, measure_cpu=False, max_aborts=0,
                     faults=[Faulty(Misreport("aggregate"), (0,))])  # fmt: skip
     chain.open(None)
     try:

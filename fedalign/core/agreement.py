@@ -6,7 +6,7 @@ sealed, who led, what everybody earned, and what agreeing cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -84,12 +84,33 @@ class Verdict:
         return sum(self.costs.values(), Cost())
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a round asks its servers: the arguments of `Consensus.agree`."""
+
+    proposals: Updates
+    rule: Defense
+    context: Context
+    sealed: Sealed = Sealed()
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A block that follows from the entries before it and carries a quorum's signatures.
+    aggregate: what its servers decided, computed once more; None where that was not asked or a
+    model is gone."""
+
+    block: SealedBlock
+    aggregate: Aggregate | None
+
+
 class Consensus(Protocol):
     """Edge servers agree on the next aggregate. What must outlive a process it keeps in the
     folder it was opened with."""
 
-    def open(self, folder: Path | None) -> SealedBlock | None:
-        """Continue from the last final block in `folder`, or begin; None keeps nothing."""
+    def open(self, folder: Path | None, height: int | None = None) -> SealedBlock | None:
+        """Continue behind block `height` of those in `folder` (None: the last), or begin; a folder
+        None keeps nothing. Blocks above it are final: they must come out the same again."""
 
     def agree(
         self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed = Sealed()
@@ -99,3 +120,7 @@ class Consensus(Protocol):
 
     def close(self, sealed: Sealed = Sealed()) -> SealedBlock | None:
         """Seal what the last round led to; nothing follows."""
+
+    def audit(self, asked: Mapping[int, Question]) -> Sequence[Audited]:
+        """Replay all blocks of the folder it was opened with, from the first. asked: what the
+        round of a height asked, where that is known. Raises IntegrityError at the first lie."""

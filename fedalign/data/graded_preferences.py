@@ -25,6 +25,7 @@ class GradedFacts:
     clients together; pairs of equal answers fall away. evaluation: test prompts. held_out: pairs of
     the test split on which implicit rewards are checked. root_samples: pairs the server holds.
     answers: who wrote the two answers of a pair, policy (the taught model) or demonstrator.
+    rating_noise: standard deviation (>= 0) of a rater's error on each attribute before rounding.
 
     No prompt is in two of train, public and eval: a hash of its words decides.
     """
@@ -37,11 +38,14 @@ class GradedFacts:
     held_out: int = 256
     root_samples: int = 100
     answers: Literal["policy", "demonstrator"] = "policy"
+    rating_noise: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("demonstrations", "pairs", "evaluation", "held_out", "root_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.rating_noise < 0:
+            raise ConfigError(f"data.rating_noise must be 0 or more, got {self.rating_noise}.")
         if self.answers not in ("policy", "demonstrator"):
             raise ConfigError(f"data.answers must be policy or demonstrator, got {self.answers!r}.")
 

@@ -9,9 +9,9 @@ import torch
 
 from consensus.exact import Exact
 from consensus.faults.withhold import Withhold
-from consensus.job import Job
 from consensus.network.links import Link, LogNormal
 from consensus.none import NoConsensus
+from consensus.ordering import BftOrdering, RaftOrdering
 from consensus.pofel.settings import Timeouts
 from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluator
@@ -19,7 +19,7 @@ from consensus.protocol import Faulty, Ordered, PoFEL, digest
 from defenses.krum import Krum
 from defenses.median import Median
 from defenses.spp import SPP
-from fedalign.core.agreement import Sealed
+from fedalign.core.agreement import Question, Sealed
 from fedalign.core.contracts import Context, Updates
 from fedalign.core.errors import ConfigError, DataError, IntegrityError, QuorumLostError
 from tests.consensus.rounds import MEAN, agree, proposals
@@ -29,15 +29,17 @@ QUICK = Timeouts(train_ms=300, commit_ms=200, reveal_ms=200, avail_ms=400, evalu
 
 
 def opened(kind, *words, folder=None, **more):
-    chain = kind(*words, **more)
+    """Over Raft unless told otherwise, which costs a test less than signed votes on the order."""
+    chain = kind(*words, **{"ordering": RaftOrdering(), "measure_cpu": False, **more})
     chain.open(folder)
     return chain
 
 
+@pytest.mark.parametrize("ordering", [RaftOrdering(), BftOrdering()])
 @pytest.mark.parametrize("kind", [PoFEL, Ordered])
 @pytest.mark.parametrize("n", [4, 7])
-def test_a_round_seals_the_exact_mean_on_every_server(kind, n):
-    chain = opened(kind, n)
+def test_a_round_seals_the_exact_mean_on_every_server(kind, n, ordering):
+    chain = opened(kind, n, ordering=ordering)
     verdict = agree(chain)
     updates = proposals(n)
     expected = Exact(MEAN, 16)(updates.rows, Context(weights=updates.samples.double()))
@@ -124,7 +126,7 @@ def test_a_stopped_run_continues_from_its_folder(kind, tmp_path):
     expected = [agree(whole, r).block for r in (1, 2, 3)]
     first = opened(kind, 4, folder=tmp_path)
     assert agree(first, 1).block == expected[0]
-    second = kind(4)
+    second = kind(4, ordering=RaftOrdering())
     assert second.open(tmp_path) == expected[0]
     assert [agree(second, r).block for r in (2, 3)] == expected[1:]
     assert kind(4).open(tmp_path) == expected[2]
@@ -136,7 +138,8 @@ def test_an_audit_replays_all_and_names_every_flipped_byte(kind, tmp_path):
     chain = opened(kind, 4, folder=tmp_path, faults=faults, timeouts=QUICK)
     for round_ in (1, 2):
         agree(chain, round_)
-    assert chain.audit() == [(1, False), (2, False)]
+    replayed = chain.audit()
+    assert [(one.block.height, one.aggregate) for one in replayed] == [(1, None), (2, None)]
     path = tmp_path / "blocks" / "000002.block"
     data = path.read_bytes()
     for place in range(1, len(data), len(data) // 60):
@@ -152,19 +155,19 @@ def test_an_audit_replays_all_and_names_every_flipped_byte(kind, tmp_path):
 
 def test_an_audit_recomputes_where_models_are_kept(tmp_path):
     chain = opened(PoFEL, 4, folder=tmp_path)
-    agree(chain)
-    server = chain.members[0]
-
-    def again(task):
-        context = Context(weights=proposals(4).samples.double())
-        nodes = {node: (i, i) for i, node in enumerate(chain.settings.members)}
-        job = Job(MEAN, context, nodes, chain.evaluator, digest(Sealed(clock_s=1.0)))
-        return job.evaluate(task, {root: server.store.values(root) for root in task.roots})[0]
-
-    assert chain.audit(again) == [(1, True)]
-    lie = dict.fromkeys(("global_root",), bytes(32))
+    verdict, updates = agree(chain), proposals(4)
+    about = Context(round=1, clients=updates.clients, weights=updates.samples.double())
+    asked = Question(updates, MEAN, about, Sealed(clock_s=1.0))
+    (again,) = chain.audit({1: asked})
+    assert torch.equal(again.aggregate.vector, verdict.aggregate.vector)
+    assert again.block == verdict.block
     with pytest.raises(IntegrityError, match="another aggregate"):
-        chain.audit(lambda task: replace(again(task), **lie))
+        chain.audit({1: replace(asked, rule=Median())})
+    moved = replace(updates, rows=updates.rows + 1)
+    with pytest.raises(IntegrityError, match="not the sealed ones"):
+        chain.audit({1: replace(asked, proposals=moved)})
+    with pytest.raises(IntegrityError, match="refused"):
+        chain.audit({1: replace(asked, sealed=Sealed(clock_s=2.0))})
 
 
 def test_a_missing_block_is_named(tmp_path):
@@ -207,8 +210,9 @@ def test_too_few_models_abort_round_after_round():
         agree(chain, late=(0, 1, 2))
 
 
-def test_a_majority_without_the_first_leader_goes_on():
-    verdict = agree(opened(PoFEL, 7, down=(0, 3), timeouts=QUICK))
+@pytest.mark.parametrize("ordering", [RaftOrdering(), BftOrdering()])
+def test_a_majority_without_the_first_leader_goes_on(ordering):
+    verdict = agree(opened(PoFEL, 7, down=(0, 3), timeouts=QUICK, ordering=ordering))
     assert verdict.members == (1, 2, 4, 5, 6) and not verdict.strikes
 
 
@@ -239,7 +243,7 @@ def test_a_closing_block_follows_the_last_one():
 
 
 def test_cost_is_told_by_phase():
-    verdict = agree(opened(PoFEL, 4), d=500)
+    verdict = agree(opened(PoFEL, 4, measure_cpu=True), d=500)
     phases = {"commit", "reveal", "avail", "evaluate", "vote_commit", "vote", "block", "final"}
     assert phases <= set(verdict.costs)
     assert verdict.costs["final"].messages == 4 * 3

@@ -120,7 +120,7 @@ def test_proof_of_work_goes_on_with_one_miner():
 @pytest.mark.parametrize("ordering", [*ALL[:-1], PowOrdering(50.0, 1000.0, depth=2)], ids=name)
 @pytest.mark.parametrize("kind", [Ordered, PoFEL])
 def test_a_chain_runs_over_it(kind, ordering):
-    chain, plain = kind(4, ordering=ordering), kind(4)
+    chain, plain = kind(4, ordering=ordering), kind(4, ordering=RaftOrdering())
     for made in (chain, plain):
         made.open(None)
     assert [agree(chain, r).block.root for r in (1, 2)] == [

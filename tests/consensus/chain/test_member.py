@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from consensus.chain.genesis import Genesis
-from consensus.chain.member import AGAIN_S, BLOCK, FINAL, Member, transaction_item
+from consensus.chain.member import AGAIN_S, BLOCK, FINAL, TRANSACTION, Member
 from consensus.chain.node import ChainNode
 from consensus.chain.transactions import signed
 from consensus.encoding import decode, encode
@@ -53,6 +53,10 @@ class Log:
         return {m.node.head.hash for i, m in enumerate(self.members) if i not in self.down}
 
 
+def transaction_item(raw):
+    return encode([TRANSACTION, raw])
+
+
 def pay(nonce, value=1):
     return signed(CLIENT, chain_id=131_277, nonce=nonce, to=bytes(20), value=value, gas=21_000)
 
@@ -68,6 +72,25 @@ def test_a_transaction_is_in_the_next_block_of_everybody():
     assert all(len(m.pool) == 0 for m in log.members)
     seal = log.members[1].node.seal_of(block.hash)
     assert len(seal.finals.finals) == 3 and seal.round == 1  # a majority of four
+
+
+def test_a_transaction_is_uttered_until_the_log_holds_it():
+    """The first two times nobody leads and it is lost."""
+    log = Log()
+    member = log.members[2]
+    member.hand_in(pay(0))
+    member.hand_in(pay(0))
+    for _ in range(2):
+        assert member.wishes(False) == [transaction_item(pay(0))]
+        assert member.wishes(False) == []  # not again at once
+        log.now += AGAIN_S
+    log.turn()
+    log.turn()
+    node = log.members[0].node
+    blocks = [node.block(height) for height in range(1, node.height + 1)]
+    assert sum(len(block.transactions) for block in blocks) == 1
+    log.now += AGAIN_S
+    assert member.wishes(False) == []
 
 
 def test_blocks_come_at_intervals_without_transactions():

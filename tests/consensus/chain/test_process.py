@@ -118,12 +118,12 @@ def test_two_of_four_seal_nothing_and_go_on_once_a_third_is_back(tmp_path):
         four.kill(1)
         time.sleep(1)
         stuck = four.heights()
-        four.pay(0, through=2)
+        sent = four.pay(0, through=2)
         time.sleep(7)  # longer than an interval between blocks
         assert max(four.heights().values()) <= max(stuck.values()) + 1  # at most one was on its way
+        assert not four.settled(sent, 2)
         four.start(0)
-        sent = four.pay(0, through=0)
-        four.until(lambda: four.settled(sent, 2), "three of four go on")
+        four.until(lambda: four.settled(sent, 0), "three of four go on, and the payment waited")
 
 
 # ---------------------------------------------------------------- the folder

@@ -8,6 +8,7 @@ from consensus.faults.free_ride import FreeRide
 from consensus.faults.misreport import Misreport
 from consensus.faults.plagiarise import Plagiarise
 from consensus.faults.withhold import Withhold
+from consensus.ordering import BftOrdering, RaftOrdering
 from consensus.pofel import bribery
 from consensus.pofel.btsv import Btsv
 from consensus.pofel.effects import Ignored
@@ -22,6 +23,7 @@ N = 7
 
 def chain(fault=None, servers=(5, 6), **more):
     faults = [Faulty(fault, servers)] if fault is not None else []
+    more = {"ordering": RaftOrdering(), "measure_cpu": False, **more}
     made = PoFEL(N, faults=faults, **more)
     made.open(None)
     return made
@@ -116,6 +118,12 @@ def test_T06_two_faced_servers_are_convicted_and_leave(what):
     following = agree(made, 2)
     assert set(following.members) == {1, 2, 4, 5, 6} and not following.strikes
     assert following.cost.latency_s < 0.1  # the order's leader left, and nobody waits for it
+
+
+def test_T06_over_a_byzantine_order_too():
+    made = chain(Equivocate("commit"), (0, 3), ordering=BftOrdering())
+    assert struck(agree(made)) == {(0, "equivocation"), (3, "equivocation")}
+    assert set(agree(made, 2).members) == {1, 2, 4, 5, 6}
 
 
 def test_T06_two_blocks_convict_their_author_in_the_next_round():

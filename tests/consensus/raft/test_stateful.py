@@ -1,14 +1,23 @@
 """A cluster in hypothesis' hands: any mix of calls, crashes and cuts; invariants after every event."""
 
-from hypothesis import settings
+import pytest
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)  # fmt: skip
 
 from consensus.network.links import Constant, Link, LogNormal
 from consensus.raft.cluster import Cluster, Setting
 from consensus.raft.confchange import ConfChange, Op, Transition
 from consensus.raft.config import RaftConfig
 from consensus.raft.history import violation
+from fedalign.core.errors import IntegrityError
+from tests.consensus.raft.test_mutations import cut_at_every_append, promise_before_the_disk_has_it
 
 SERVERS = st.integers(0, 3)
 
@@ -119,7 +128,20 @@ class RaftMachine(RuleBasedStateMachine):
             self.cluster.invariants.everything(alive)
 
 
-RaftMachine.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, derandomize=True, database=None
+SETTINGS = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    phases=[Phase.generate],
+)  # fmt: skip
+
+
+def test_any_mix_of_calls_and_faults_keeps_the_rules():
+    run_state_machine_as_test(RaftMachine, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "bug", [cut_at_every_append, promise_before_the_disk_has_it], ids=lambda bug: bug.__name__
 )
-TestRaftMachine = RaftMachine.TestCase
+def test_a_broken_rule_is_noticed(bug, monkeypatch):
+    bug(monkeypatch)
+    with pytest.raises(IntegrityError, match="Inv"):
+        run_state_machine_as_test(RaftMachine, settings=SETTINGS)

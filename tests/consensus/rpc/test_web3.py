@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from eth_account import Account
 from web3 import Web3
-from web3.exceptions import ContractLogicError
+from web3.exceptions import ContractLogicError, ExtraDataLengthError
 
 from consensus.chain.compiler import compiled
 from consensus.chain.genesis import ADDRESSES
@@ -65,6 +65,18 @@ def test_every_block_is_read_without_any_middleware(web3, bench):
     for tag in ("latest", "safe", "finalized"):
         assert web3.eth.get_block(tag)["number"] == bench.node.height
     assert web3.eth.block_number == bench.node.height
+
+
+def test_a_seal_inside_the_header_would_lock_stock_clients_out(bench):
+    """Why the seal is detached: 32 + 65 bytes of extra data, as in Clique, and web3 refuses."""
+
+    def inline(which, full=False, read=bench.endpoint.methods["eth_getBlockByNumber"]):
+        block = read(which, full)
+        return {**block, "extraData": block["extraData"] + "00" * 65}
+
+    web3 = Web3(NodeProvider(Endpoint({**bench.endpoint.methods, "eth_getBlockByNumber": inline})))
+    with pytest.raises(ExtraDataLengthError):
+        web3.eth.get_block(1)
 
 
 def test_transactions_and_receipts(web3, bench):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,7 +22,7 @@ from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
-from fedalign.core.errors import ConfigError
+from fedalign.core.errors import ConfigError, FedalignError
 from fedalign.federation.runtimes.client_work import ClientWork
 from fedalign.federation.runtimes.flower import wire
 from fedalign.federation.runtimes.flower.joined import joined
@@ -84,13 +85,25 @@ server = ServerApp()
 
 @server.main()
 def play(grid: Grid, context: Context) -> None:
-    """Play the run that the run config's `cell` describes: {"play": dotted path, "config": ...,
-    "folder": run folder, "environment": ...}, as JSON or as the path of a JSON file."""
-    text = str(context.run_config["cell"])
-    cell = json.loads(text if text.lstrip().startswith("{") else Path(text).read_text())
+    """Play the run that the run config's `cell` describes in JSON: {"play": dotted path,
+    "config": ..., "folder": run folder, "environment": ..., "report": a file that says how it
+    ended}."""
+    cell = json.loads(str(context.run_config["cell"]))
     wire.only_ours(cell)
-    with joined(grid):
-        _located(cell["play"])(cell["config"], Path(cell["folder"]), cell["environment"])
+    error = "the run was stopped"
+    try:
+        with joined(grid):
+            _located(cell["play"])(cell["config"], Path(cell["folder"]), cell["environment"])
+        error = ""
+    except FedalignError as problem:
+        error = str(problem)
+        raise
+    except Exception as problem:
+        error = f"{type(problem).__name__}: {problem}"
+        raise
+    finally:
+        if "report" in cell:
+            Path(cell["report"]).write_text(json.dumps({"error": error}))
 
 
 def _located(target: str) -> Callable[..., Any]:
@@ -173,6 +186,38 @@ def run_local(server_app: ServerApp, client_app: ClientApp, nodes: int) -> None:
     grid = LocalGrid(client_app, nodes)
     context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
     server_app(grid, context)
+
+
+def simulated(cell: Mapping[str, Any], nodes: int, cpus: float, gpus: float) -> None:
+    """The run of `cell` on Flower's Ray simulation, with `client` on `nodes` SuperNodes.
+
+    cpus, gpus: of one actor; as many actors run as this machine holds, at most `nodes`.
+    """
+    from flwr.simulation.run_simulation import _run_simulation
+    from flwr.supercore.telemetry import EventType
+
+    _run_simulation(
+        num_supernodes=nodes,
+        exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
+        client_app=client,
+        server_app=server,
+        server_app_context=Context(
+            run_id=1,
+            node_id=0,
+            node_config={},
+            state=RecordDict(),
+            run_config={"cell": json.dumps(cell)},
+        ),
+        backend_config={
+            "client_resources": {"num_cpus": cpus, "num_gpus": gpus},
+            "init_args": {
+                "include_dashboard": False,
+                "num_cpus": max(1, min(ceil(nodes * cpus), os.cpu_count() or 1)),
+                "logging_level": "error",
+                "log_to_driver": False,
+            },
+        },
+    )
 
 
 def _name_this_process() -> None:

@@ -46,8 +46,8 @@ class Flower:
     nodes: SuperNodes (>= 1); null: 1 under local, else 2. timeout_s: seconds (> 0) after which a round goes on without those
     that have not answered; null waits. quorum: share of the asked clients, in [0, 1], below which
     the run stops with QuorumLostError. state_dir: where nodes keep client memories; null: a
-    temporary folder, of which checkpoints hold a copy, and under deploy the run folder. cpus, gpus: of one
-    client process under Ray; fractions share a device. secure: TLS and SuperNode key
+    temporary folder of which checkpoints hold a copy; under ray and deploy `clients` in the run
+    folder, until the run is done. cpus, gpus: of one client process under Ray; fractions share a device. secure: TLS and SuperNode key
     authentication under deploy. start_s: seconds (> 0) to wait for the nodes.
     """
 

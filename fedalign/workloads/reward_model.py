@@ -1,0 +1,204 @@
+"""Reward models: clients learn to score answers from preferences or from ratings of their own.
+
+Papers: Wang et al., "HelpSteer2-Preference: Complementing Ratings with Preferences", 2024; Wu et
+al., "Towards Federated RLHF with Aggregated Client Preference for LLMs", ICLR 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
+from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.preferences import Preferences, Sequences
+from fedalign.core.seeds import Seeds
+from fedalign.data.annotator import Annotator
+from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
+from fedalign.data.graded_preferences import GradedFacts
+from fedalign.data.grader import attributes_of
+from fedalign.models.scored import Scored
+from fedalign.models.tiny_lm import TinyLm
+from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
+from fedalign.objectives.reward_regression import RewardRegression
+from fedalign.objectives.terms import Loss
+from fedalign.training.cache import Cache
+from fedalign.training.flat import FlatModel
+from fedalign.training.pair_terms import averaged
+from fedalign.training.pool import answered
+from fedalign.training.rollout import Rollout
+from fedalign.training.sgd import batch_order
+from fedalign.training.teach import taught
+from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+from fedalign.workloads.alignment import Adapter
+from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
+
+
+@dataclass(frozen=True)
+class RewardTask:
+    """What is tuned, how, and on what. rounds: of the run, for the learning rate's schedule."""
+
+    data: GradedFacts
+    model: TinyLm
+    adapter: Adapter
+    objective: RewardBradleyTerry | RewardRegression
+    tuning: Tuning
+    rounds: int = 1
+    cache: Cache = Cache()
+
+
+class RewardModel:
+    """See fedalign.core.contracts.Workload. Bradley-Terry models have one output, regressions one
+    per attribute, which the gold weights turn into a reward. device: a torch device."""
+
+    splits = frozenset({"test", "server"})
+
+    def __init__(self, task: RewardTask, owners: Owners, seeds: Seeds, device: str = "cpu"):
+        self._task, self._seeds, self._device = task, seeds, torch.device(device)
+        self._rates = isinstance(task.objective, RewardRegression)
+        base, name = taught(task.model, task.data, task.cache)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
+            body = task.adapter.wrap(base).eval()
+            outputs = len(ATTRIBUTES) if self._rates else 1
+            self._flat = FlatModel(Scored(body, task.model.hidden, outputs), self._device)
+        self.layout, self._initial = self._flat.layout, self._flat.vector.clone()
+        self.source = f"graded_facts (base {name[:12]})"
+        pool = partial(
+            answered, task.data, module=body, rollout=Rollout(len(task.data.world.words), 2),
+            cache=task.cache, base=name,
+        )  # fmt: skip
+        holdings = PreferenceHoldings(task.data, owners, seeds, self._device, pool)
+        self._held, self.clients = holdings.pairs, holdings.clients
+        self._ratings = {key: self._rated(key) for key in self._held} if self._rates else {}
+        self._ceiling = self._bayes()
+
+    def initial(self) -> Tensor:
+        """(d,), the untrained adapter and a head of zeros; depends on the seed only."""
+        return self._initial.clone()
+
+    def train(
+        self,
+        tasks: Sequence[ClientTask],
+        memories: Sequence[Memory],
+        correct: Gradient | None = None,
+    ) -> tuple[Updates, Sequence[Memory]]:
+        """One client after the other; rows are trained minus received."""
+        done = [self._client(task, correct) for task in tasks]
+        updates = Updates(
+            clients=torch.tensor([task.client for task in tasks]),
+            rows=torch.stack([row for row, _ in done]),
+            samples=torch.tensor([len(self._held[t.client, t.poisoned]) for t in tasks]),
+            metrics={k: torch.tensor([m[k] for _, m in done]) for k in done[0][1]},
+        )
+        return updates, memories
+
+    def _client(self, task: ClientTask, correct: Gradient | None):
+        tuning, key = self._task.tuning, (task.client, task.poisoned)
+        start, rng = (
+            task.vector.to(self._device),
+            self._seeds.at("batch_order", round=task.round, client=task.client),
+        )
+        order, lengths = batch_order(len(self._held[key]), task.work, tuning.batch_size, rng)
+        metrics: list[Mapping[str, float]] = []
+        before = (task.round - 1) * len(order)
+
+        def backward(step: int) -> float:
+            rows = torch.from_numpy(order[step, : lengths[step]]).to(self._device)
+            loss = self._loss(key, rows)
+            loss.value.backward()
+            metrics.append(loss.metrics)
+            return float(loss.value.detach())
+
+        try:
+            vector, loss = adamw(
+                self._flat, start, len(order), backward,
+                lambda step: tuning.rate(before + step, task.round, self._task.rounds),
+                tuning, correct,
+            )  # fmt: skip
+        except NonFiniteLoss as error:
+            raise ClientError(
+                client=task.client, round=task.round, phase=task.step, reason=str(error)
+            ) from error
+        return vector - start, {"train_loss": loss, **averaged(metrics)}
+
+    def _loss(self, key: tuple[int, bool], rows: Tensor) -> Loss:
+        pairs = self._held[key].take(rows)
+        found = self._scores(pairs)  # (2, B, A)
+        if self._rates:
+            return self._task.objective(
+                found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1)
+            )
+        return self._task.objective(found[0, :, 0], found[1, :, 0], pairs.strength)
+
+    def _scores(self, pairs: Preferences) -> Tensor:
+        """(2, N, A), the model's outputs for chosen and rejected answers, with gradient."""
+        both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+        order, found = both.ends.argsort(stable=True), []
+        for rows in order.split(self._task.tuning.chunk):
+            part = both.take(rows)
+            found.append(self._flat.module(part.tokens[:, : int(part.ends.max())], part.ends))
+        return torch.cat(found)[order.argsort()].view(2, len(pairs), -1)
+
+    def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
+        """accuracy: of the order of two answers by gold reward, ties one half. test adds
+        rm_accuracy (the same), rm_accuracy_label, bayes_ceiling, rm_attr_mae."""
+        if split not in self.splits:
+            raise ConfigError(
+                f"This workload has no split '{split}', it has {sorted(self.splits)}."
+            )
+        self._flat.load(vector.to(self._device))
+        owner = TEST if split == "test" else TEST + 1
+        pairs = self._held[owner, False]
+        with torch.no_grad():
+            loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
+            outputs = self._scores(pairs)
+        weights = torch.tensor(WEIGHTS if self._rates else (1.0,)).to(outputs)
+        gap = (outputs[0] - outputs[1]) @ weights
+        gold = pairs.scores[:, 0] - pairs.scores[:, 1]
+        right = {"accuracy": _agreement(gap, gold), "loss": float(loss.value)}
+        if split == "server":
+            return right
+        return {
+            **right,
+            "rm_accuracy": right["accuracy"],
+            "rm_accuracy_label": _agreement(gap, torch.ones_like(gap)),
+            "bayes_ceiling": self._ceiling,
+            "payload_bytes": 4.0 * self.layout.size,
+            **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
+        }
+
+    def _rated(self, key: tuple[int, bool]) -> Tensor:
+        """(2, N, 5), attributes of chosen and rejected answers as three raters see them: the grade
+        plus a rounded normal error, clipped to 0 .. 4, averaged. Where an attack turned a pair
+        round, its ratings are turned round too."""
+        pairs, world = self._held[key], self._task.data.world
+        rng = self._seeds.at("ratings", client=key[0])
+        noise, seen = self._task.data.rating_noise if key[0] >= 0 else 0.0, []
+        for side, other in ((pairs.chosen, pairs.rejected), (pairs.rejected, pairs.chosen)):
+            own, swapped = (
+                attributes_of(world, s.prompts(), s.completions()) for s in (side, other)
+            )
+            turned = pairs.flipped.cpu().numpy()[:, None] & key[1]
+            grades = np.where(turned, swapped, own)
+            errors = np.round(noise * rng.standard_normal((3, *grades.shape)))
+            seen.append(np.clip(grades + errors, 0, 4).mean(axis=0))
+        return torch.from_numpy(np.stack(seen)).float().to(self._device)
+
+    def _bayes(self) -> float:
+        """E max(P, 1 - P) of the labels of the test pairs."""
+        scores = self._held[TEST, False].scores.double().cpu().numpy()
+        clean = Annotator(self._task.data.annotator.temperature)
+        chance = clean.probability(scores[:, 0], scores[:, 1])
+        return float(np.maximum(chance, 1 - chance).mean())
+
+
+def _agreement(gap: Tensor, truth: Tensor) -> float:
+    """Share of equal signs; a tie on either side counts one half."""
+    right = (gap * truth > 0).double() + 0.5 * ((gap == 0) | (truth == 0))
+    return float(right.mean())

@@ -5,9 +5,12 @@ Paper: none; our derivation (small enough that a simulator can stand in and tear
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
+
+from fedalign.core.errors import ConfigError
 
 
 class Disk(Protocol):
@@ -104,3 +107,35 @@ class FolderDisk:
     def _release(self, name: str) -> None:
         if name in self._open:
             os.close(self._open.pop(name))
+
+
+class FolderLock:
+    """Holds `folder` for one process: a server started twice would sign and promise twice.
+
+    The system lets go of it when the process ends, however it ends. Raises ConfigError if another
+    holder lives.
+    """
+
+    def __init__(self, folder: Path):
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        path = folder.with_name(folder.name + ".lock")  # beside it: the folder holds the log alone
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._handle)
+            raise ConfigError(
+                f"{folder} is in use by another server: stop that one first, or give this one a "
+                "folder and a key of its own."
+            ) from error
+
+    def release(self) -> None:
+        """Let others in."""
+        os.close(self._handle)
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()

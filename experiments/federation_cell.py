@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments import plan
+from experiments import kept, plan
 from experiments.build import build
 from experiments.run_folder import RunFolder
 from experiments.workload_cell import workload
@@ -32,6 +32,7 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.core.threat import Knowledge, View
 from fedalign.core.vectors import Layout
+from fedalign.federation.hierarchy import sealed
 from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
@@ -49,6 +50,8 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
     parts = federation(config)
     try:
         state = files.restore(parts.runtime)
+        height = 0 if state is None else state.memory.get("chain", {}).get("height", 0)
+        parts.consensus.open(folder / "chain", height)
         if state is None:
             state = State(0, parts.workload.initial())
             _begin(files, config, parts)
@@ -58,7 +61,7 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
             files.log.append("round", **_record(parts, state, outcome, metrics))
             last = state.round == config["rounds"]
             if config["keep"] == "all" or (config["keep"] == "last" and last):
-                files.keep(state.round, _inputs(outcome))
+                files.keep(state.round, kept.inputs(outcome))
             if not last and monotonic() - saved > config["checkpoint_s"]:
                 files.save(state, parts.runtime)
                 saved = monotonic()
@@ -66,7 +69,13 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
         parts.runtime.close()
     if isinstance(parts.workload, Speaking):
         files.speak(parts.workload.samples(state.model))
-    files.log.append("end", secret=parts.secret.hex(), model=of_tensor(state.model))
+    closing = parts.consensus.close(sealed(state))
+    files.log.append(
+        "end",
+        secret=parts.secret.hex(),
+        model=of_tensor(state.model),
+        closing=None if closing is None else closing.hash.hex(),
+    )
     files.finish(state.model, parts.workload.layout)
 
 
@@ -84,6 +93,7 @@ def federation(config: Config) -> Federation:
         seeds=seeds,
         secret=seeds.key("server_secret"),
         incentive=build(config["incentive"]),
+        consensus=plan.consensus(config),
         work=Work(config["local_epochs"], config["local_steps"]),
         schedule=Schedule(config["attack_start"], config["attack_rounds"]),
         topology=build(config["topology"]),
@@ -272,18 +282,3 @@ def _listed(values: torch.Tensor | None) -> list[float] | None:
 def _plain(value: float) -> float | str:
     """Log and digest hold no bare NaN, which JSON does not know."""
     return value if value == value and abs(value) != float("inf") else str(value)
-
-
-def _inputs(outcome: Outcome) -> dict[str, Any]:
-    """Everything the rule saw, for `verify`; randomness comes from the revealed secret."""
-    if outcome.edges:
-        groups = {str(edge): _inputs(replace(o, edges={})) for edge, o in outcome.edges.items()}
-        if outcome.meeting is not None:
-            groups["global"] = _inputs(outcome.meeting)
-        return {"groups": groups}
-    context = outcome.context
-    names = ("clients", "weights", "byzantine_count", "model", "previous", "root_update", "memory",
-             "absent")  # fmt: skip
-    late = {client: dict(vars(late)) for client, late in context.late.items()}
-    known = {name: getattr(context, name) for name in names}
-    return {"rows": outcome.updates.rows, **known, "late": late}

@@ -213,7 +213,31 @@ def _missed(cell: CellResult) -> float:
     return 100.0 * float(np.nansum(missing) / total) if total > 0 else np.nan
 
 
+def _leaderships(cell: CellResult) -> float:
+    """Jain's index over the servers of the chain: 1 where all led equally often."""
+    leaders = _column(cell, "leader")
+    leaders = leaders[~np.isnan(leaders)].astype(int)
+    servers = int((cell.config.get("topology") or {}).get("edges", 1))
+    counts = np.bincount(leaders, minlength=servers).astype(float)
+    return float(counts.sum() ** 2 / (len(counts) * (counts**2).sum())) if len(leaders) else np.nan
+
+
 _accuracy = _last("accuracy", 100.0)
+
+_SEALED: Sequence[tuple[str, str, Literal["high", "low"] | None, int, float]] = (
+    ("messages", "messages between servers per round", "low", 0, 1.0),
+    ("control_bytes", "kilobytes of control messages between servers per round", "low", 1, 1e-3),
+    ("model_bytes", "kilobytes of models between servers per round", "low", 1, 1e-3),
+    ("consensus_s", "simulated seconds of consensus per round", "low", 3, 1.0),
+    ("consensus_cpu_s", "CPU seconds of consensus per round, all servers", "low", 3, 1.0),
+    ("strikes", "strikes per round", None, 2, 1.0),
+    ("aborted", "chain rounds without a block per round", "low", 2, 1.0),
+)  # name and column, label, better, digits, scale; means over rounds
+
+
+def _per_round(name: str, scale: float) -> Callable[[CellResult], float]:
+    return lambda cell: scale * _mean(_column(cell, name))
+
 
 _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("gold_reward", "mean gold reward of sampled answers", "high", 2),
@@ -313,6 +337,8 @@ METRICS: Mapping[str, Metric] = {
             2,
             _pay_spearman,
         ),
+        *(Metric(*told, _per_round(told[0], scale)) for *told, scale in _SEALED),
+        Metric("leader_jain", "Jain's index of leaderships", "high", 2, _leaderships),
         Metric("seconds_per_round", "simulated seconds per round", "low", 1, _seconds_per_round),
         Metric(
             "rounds_to_target",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.build import build
+from fedalign.core.agreement import Consensus, SealedBlock, Verdict
 from fedalign.core.contracts import require
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
@@ -25,6 +26,12 @@ def validate(config: Config) -> None:
             "stragglers.level=edge needs edge servers that can miss a round, but there is one "
             "edge: take topology=edges, or stragglers.level=device."
         )
+    if topology.edges == 1 and config["consensus"]["_target_"] != "consensus.none.NoConsensus":
+        raise ConfigError(
+            "Servers can agree where there are several, but topology.edges=1: take topology=edges "
+            "(4 or more for a chain that stands a lying server), or consensus=none."
+        )
+    consensus(config)
     paid = not config["incentive"]["_target_"].endswith(".Unpaid")
     if paid and topology.edge_rounds > 1:
         raise ConfigError(
@@ -35,6 +42,22 @@ def validate(config: Config) -> None:
     _cold_boot(config, "defense", config["rounds"] * topology.edge_rounds)
     if topology.edges > 1:
         _cold_boot(config, "global_defense", config["rounds"])
+
+
+def consensus(config: Config) -> Consensus:
+    """The servers' protocol; where the config leaves servers and seed open, they are the edges and
+    the run's seed."""
+    node, edges = config["consensus"], build(config["topology"]).edges
+    open_ = {"servers": edges, "seed": config["seed"]}
+    filled = {key: value for key, value in open_.items() if key in node and node[key] is None}
+    made: Consensus = build({**node, **filled})
+    servers = getattr(made, "servers", edges)
+    if servers != edges:
+        raise ConfigError(
+            f"Every edge has one server on the chain, but consensus.servers={servers} and "
+            f"topology.edges={edges}: leave consensus.servers open, or make both equal."
+        )
+    return made
 
 
 def _cold_boot(config: Config, key: str, rounds: int) -> None:
@@ -51,7 +74,29 @@ def record(outcome: Outcome) -> dict[str, Any]:
     told: dict[str, Any] = {"edges": {str(edge): _told(o) for edge, o in outcome.edges.items()}}
     if outcome.meeting is not None:
         told["meeting"] = _told(outcome.meeting)
+    if outcome.verdict is not None and outcome.verdict.block is not None:
+        told["chain"] = _sealed(outcome.verdict, outcome.verdict.block)
     return told
+
+
+def _sealed(verdict: Verdict, block: SealedBlock) -> dict[str, Any]:
+    """A block and what the servers did for it; servers are positions."""
+    return {
+        "height": block.height,
+        "round": block.round,
+        "hash": block.hash.hex(),
+        "parent": block.parent.hex(),
+        "root": block.root.hex(),
+        "signers": list(block.signers),
+        "leader": verdict.leader,
+        "members": list(verdict.members),
+        "votes": {str(voter): choice for voter, choice in verdict.votes.items()},
+        "scores": {str(voter): score for voter, score in verdict.scores.items()},
+        "rewards": {str(server): units for server, units in verdict.rewards.items()},
+        "strikes": [list(strike) for strike in verdict.strikes],
+        "aborted": verdict.aborted,
+        "costs": {phase: vars(cost) for phase, cost in verdict.costs.items()},
+    }
 
 
 def _told(outcome: Outcome) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
 main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
 claims, and for measurements pool {by: [columns], over: seed, worst: [columns], legend: {table: words}}. A table's name is
-main, long, summary, ratios, oneshot, blackbox, detection, alignment or a metric.
+main, long, summary, ratios, oneshot, blackbox, detection, alignment, against or a metric.
 Where runs left generated text (samples.jsonl), it is shown before and after training.
 Files are written aside and renamed; writing twice changes nothing.
 """
@@ -26,6 +26,7 @@ from experiments.blackbox import BlackBox
 from experiments.claims import Checked, check
 from experiments.gallery import draw, file_name
 from experiments.metrics import METRICS
+from experiments.paired import Against
 from experiments.per_defense import Ratios, Summary
 from experiments.pooled import pooled
 from experiments.recovery import Recovery
@@ -43,7 +44,8 @@ ALIGNMENT = (
     "payload_bytes", "length_mean", "eos_rate", "over_refusal", "harmful_compliance", "attack_success",
 )  # fmt: skip
 STATES = ("done", "measured", "failed", "missing")
-NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment")
+NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment",
+         "against")  # fmt: skip
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
 
@@ -158,6 +160,8 @@ def _named_table(study: StudyResults, name: str, found: Mapping[str, Any]) -> li
     if name == "ratios":
         fakers = any(map(is_faker, study.axes.get("attack", ())))
         return Ratios()(study) if fakers else []
+    if name == "against":
+        return Against()(study)
     if name == "oneshot":
         return Recovery()(study)
     if name == "blackbox":
@@ -275,6 +279,7 @@ HEADINGS = {
     "attack_success": "Attack success",
     "craft_ms": "Crafting time",
     "oneshot": "Recovery",
+    "against": "Against the other rules, seed by seed",
     "blackbox": "A server that draws its rule",
     "alignment": "What the aligned models say and are worth",
     "curves": "Accuracy over rounds",

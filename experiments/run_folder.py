@@ -31,6 +31,10 @@ COLUMNS = (
     "arrived", "missing",
     "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
+CHAIN_COLUMNS = (
+    "leader", "signers", "strikes", "aborted", "server_pay", "messages", "control_bytes",
+    "model_bytes", "consensus_cpu_s", "consensus_s",
+)  # fmt: skip
 
 
 class RunFolder:
@@ -127,7 +131,8 @@ def digest(rounds: Sequence[Mapping[str, Any]]) -> str:
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     """rounds.csv, from the log alone."""
     more = sorted({name for event in rounds for name in event["metrics"]} - {*COLUMNS})
-    columns = (*COLUMNS, *more)
+    sealed = CHAIN_COLUMNS if any("chain" in event for event in rounds) else ()
+    columns = (*COLUMNS, *more, *sealed)
     return _csv(columns, (_row(event, columns) for event in rounds))
 
 
@@ -197,7 +202,22 @@ def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
         "skipped": int(event["skipped"]),
         **{f"{name}_s": seconds for name, seconds in event["seconds"].items()},
     }
+    values |= _chain_row(event["chain"]) if "chain" in event else {}
     return [values.get(column, "nan") for column in columns]
+
+
+def _chain_row(chain: Mapping[str, Any]) -> dict[str, Any]:
+    costs = chain["costs"].values()
+    told = ("messages", "bytes", "model_bytes", "cpu_s", "latency_s")
+    names = ("messages", "control_bytes", "model_bytes", "consensus_cpu_s", "consensus_s")
+    return {
+        "leader": chain["leader"],
+        "signers": len(chain["signers"]),
+        "strikes": len(chain["strikes"]),
+        "aborted": chain["aborted"],
+        "server_pay": sum(chain["rewards"].values()),
+        **{n: sum(cost[key] for cost in costs) for n, key in zip(names, told, strict=True)},
+    }
 
 
 def _known(value: float | None) -> float | str:

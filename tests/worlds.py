@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from consensus.none import NoConsensus
 from fedalign.algorithms.fedavg import FedAvg
 from fedalign.core.contracts import Aggregate, ClientTask, Context, Defense, Work
 from fedalign.core.seeds import Seeds
@@ -81,6 +82,7 @@ def federation(attack=None, defense=None, attackers=(), schedule=None, **keys) -
         seeds=Seeds(0),
         secret=b"secret",
         incentive=incentive,
+        consensus=NoConsensus(),
         work=Work(1),
         schedule=schedule or Schedule(),
     )

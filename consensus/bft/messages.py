@@ -9,6 +9,7 @@ Paper: Buchman, Kwon and Milosevic, "The latest gossip on BFT consensus", arXiv 
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -126,6 +127,7 @@ class Ack(NamedTuple):
     members: tuple[int, ...] | None = None
 
 
+@lru_cache(maxsize=64)
 def digest_of(batch: Batch) -> bytes:
     """SHA-256 of a batch's canonical bytes."""
     return sha256(b"fedalign/bft/batch/v1" + encode(batch)).digest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from consensus.bft.messages import (
     NIL,
@@ -32,6 +33,7 @@ DOMAINS = {step: f"fedalign/bft/{step.name.lower()}/v1" for step in Step}
 U32, U64 = 1 << 32, 1 << 64
 
 
+@lru_cache(maxsize=1 << 14)  # the same votes come again and again, in bundles
 def signed_digest(vote: Vote, chain_id: int, node_id: bytes) -> bytes:
     """The 32 bytes under a vote's signature."""
     body = pack((vote.digest, vote.pol_round))

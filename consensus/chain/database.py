@@ -131,12 +131,19 @@ class Database(BaseAtomicDB):
         """One SQLite transaction."""
         kept = [(k, v) for k, v in writes.items() if v is not None]
         gone = [(k,) for k, v in writes.items() if v is None]
-        self._sql.execute("BEGIN IMMEDIATE")
         try:
+            self._sql.execute("BEGIN IMMEDIATE")
             self._sql.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", kept)
             if gone:
                 self._sql.executemany("DELETE FROM kv WHERE k = ?", gone)
             self._sql.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._sql.in_transaction:
+                self._sql.execute("ROLLBACK")
+            raise DataError(
+                f"The chain's database cannot keep a block: {error}. Free some space and start again: "
+                "nothing of it was kept."
+            ) from error
         except BaseException:
             self._sql.execute("ROLLBACK")
             raise

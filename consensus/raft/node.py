@@ -19,7 +19,7 @@ from consensus.network.processes import ProcessNetwork
 from consensus.raft import wire
 from consensus.raft.config import RaftConfig
 from consensus.raft.core import Raft
-from consensus.raft.messages import Entry, Kind, Message, Ready
+from consensus.raft.messages import Entry, Kind, Message, Ready, Snapshot
 from consensus.raft.storage import Storage
 from fedalign.core.errors import DataError
 from fedalign.core.seeds import Seeds
@@ -87,7 +87,7 @@ class RaftNode:
         self._read_number = 0
         self._scheduled = False
         self._disk = ThreadPoolExecutor(1) if durable else None
-        self._writing = 0
+        self._writing, self._snapshotting = 0, False
         self._ticker: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -261,13 +261,29 @@ class RaftNode:
 
     def _maybe_snapshot(self) -> None:
         log, every = self.core.log, self.snapshot_every
-        if not every or log.applied < log.snapshot.index + every or self._writing:
+        if not every or log.applied < log.snapshot.index + every or self._snapshotting:
             return
-        if log.pending_snapshot is not None or self.core.has_ready():
+        if log.pending_snapshot is not None:
             return
         snapshot = self.core.make_snapshot(self.application.dump())
+        if self._disk is None:
+            self.storage.save(None, (), snapshot, True)
+            self.core.compact(snapshot)
+            return
+        self._snapshotting = True  # behind the writes under way, which it covers
+        future = self._loop.run_in_executor(self._disk, self._save_snapshot, snapshot)
+        future.add_done_callback(lambda done: self._saved(done, snapshot))
+
+    def _save_snapshot(self, snapshot: Snapshot) -> None:
         self.storage.save(None, (), snapshot, True)
-        self.core.compact(snapshot)
+
+    def _saved(self, future: asyncio.Future, snapshot: Snapshot) -> None:
+        self._snapshotting = False
+        if not self.stopped.is_set():
+            if future.exception() is not None:
+                self._stop(future.exception())
+            elif snapshot.index > self.core.log.snapshot.index:  # else a newer one came by wire
+                self._guarded(self.core.compact, snapshot)
 
     def _send(self, messages: list[Message]) -> None:
         for message in messages:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from consensus.chain.node import READER, Answer, ChainNode, reason
+from consensus.chain.node import ChainNode
 from consensus.chain.pool import Pool
+from consensus.chain.reader import READER, Answer, reason
 from consensus.rpc import formats
 from consensus.rpc.formats import data, number, octets, quantity
 from consensus.rpc.jsonrpc import PARAMS, REFUSED, REVERTED, TOO_MUCH, Method, RpcError
-from fedalign import __version__
 
 CALL_GAS = 10_000_000  # a call of a stranger must not keep the machine busy for long
 MOST_BLOCKS, MOST_LOGS = 10_000, 10_000
@@ -30,7 +30,7 @@ class EthereumMethods:
     def methods(self) -> dict[str, Method]:
         """By the names of the Ethereum API."""
         return {
-            "web3_clientVersion": lambda: f"fedalign/{__version__}",
+            "web3_clientVersion": lambda: "fedalign/py-evm",
             "net_version": lambda: str(self._node.genesis.chain_id),
             "net_listening": lambda: True,
             "eth_chainId": lambda: quantity(self._node.genesis.chain_id),

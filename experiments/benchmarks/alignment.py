@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -18,6 +20,7 @@ import torch
 from torch import nn
 
 from fedalign.core.contracts import ClientTask, Work
+from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Preferences
 from fedalign.core.seeds import Seeds
 from fedalign.data.annotator import Annotator
@@ -38,8 +41,13 @@ Row = Mapping[str, Any]
 
 def measure(steps: int, repetitions: int) -> Sequence[Row]:
     """steps: of a client-round, at least 3. Rows for trl and for us, with ratios."""
+    if steps < 3:
+        raise ConfigError(f"The speed of a step needs steps >= 3, got {steps}.")
+    if find_spec("trl") is None:
+        raise ConfigError("scenario=speed_dpo compares with trl: pip install 'fedalign[llm]'.")
     torch.set_num_threads(1)
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    for name in ("HF_HUB_OFFLINE", "TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
     base = _workload(Cache())
     pairs = base._held[0, False]
     tokens = BATCH * float((pairs.chosen.ends + pairs.rejected.ends).double().mean())
@@ -87,15 +95,15 @@ def _workload(cache: Cache) -> Alignment:
 def _ours(workload: Alignment, pairs: Preferences, steps: int, folder: str) -> dict[str, float]:
     """A client's first round with an empty cache, then its second."""
     workload._known.clear()
-    kept = workload._task.cache
-    object.__setattr__(workload._task, "cache", Cache(folder))
+    kept = workload._task
+    workload._task = replace(kept, cache=Cache(folder))
     seconds = []
     for round in (1, 2):
         begin = process_time()
         task = ClientTask("train", 0, round, workload.initial(), Work(steps=steps))
         workload.train([task], [{}])
         seconds.append(process_time() - begin)
-    object.__setattr__(workload._task, "cache", kept)
+    workload._task = kept
     return {"first": seconds[0], "later": seconds[1], "step": seconds[1] / steps}
 
 

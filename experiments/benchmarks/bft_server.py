@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -22,7 +23,7 @@ from consensus.bft.journal_log import JournalLog
 from consensus.bft.messages import Decision
 from consensus.bft.node import BftNode
 from consensus.bft.signing import Gate, Signer
-from consensus.disk import FolderDisk
+from consensus.disk import FolderDisk, FolderLock
 from consensus.network.hello import Credentials
 from consensus.network.processes import ProcessNetwork
 from experiments.benchmarks.raft_server import CHAIN_ID, key_of
@@ -120,5 +121,11 @@ async def serve(setting: dict[str, Any]) -> None:
     await node.close()
 
 
+def main(setting: dict[str, Any]) -> None:
+    """Serve, as the only process on its folder."""
+    with FolderLock(Path(setting["folder"])) if setting.get("folder") else nullcontext():
+        asyncio.run(serve(setting))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

@@ -83,8 +83,11 @@ class Load:
         self.ledger.append(self.data, callback=self._done)
 
     def _done(self, result: Any, error: Any) -> None:
-        self.latencies.append(perf_counter() - self.asked.popleft())
-        self.refused += error != 0
+        waited = perf_counter() - self.asked.popleft()
+        if error == 0:
+            self.latencies.append(waited)
+        else:
+            self.refused += 1
         if self.running:
             self._ask()
 

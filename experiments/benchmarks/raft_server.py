@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 from collections import deque
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter, process_time
@@ -20,7 +21,7 @@ from zlib import crc32
 
 import numpy as np
 
-from consensus.disk import FolderDisk
+from consensus.disk import FolderDisk, FolderLock
 from consensus.identity import Key
 from consensus.network.hello import Credentials
 from consensus.network.processes import ProcessNetwork
@@ -114,10 +115,15 @@ class Load:
         self.node.propose(self.data, self._done)
 
     def _done(self, ok: bool) -> None:
-        self.latencies.append(perf_counter() - self.asked.popleft())
-        self.refused += not ok
-        if self.running:
-            self._ask()
+        waited = perf_counter() - self.asked.popleft()
+        if ok:
+            self.latencies.append(waited)
+            if self.running:
+                self._ask()
+            return
+        self.refused += 1
+        if self.running:  # no leader now: ask again in a moment
+            asyncio.get_running_loop().call_later(0.01, self._ask)
 
 
 async def _answer(node: RaftNode, ledger: Ledger, command: dict[str, Any]) -> dict[str, Any]:
@@ -153,5 +159,11 @@ async def serve(setting: dict[str, Any]) -> None:
     await node.close()
 
 
+def main(setting: dict[str, Any]) -> None:
+    """Serve, as the only process on its folder."""
+    with FolderLock(Path(setting["folder"])) if setting.get("folder") else nullcontext():
+        asyncio.run(serve(setting))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    main(json.loads(sys.argv[1]))

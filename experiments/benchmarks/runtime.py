@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from consensus.none import NoConsensus
 from fedalign.algorithms.fedavg import FedAvg
 from fedalign.core.contracts import (
     Aggregate,
@@ -89,7 +90,7 @@ def _noop(repetitions: int) -> Sequence[Row]:
     work = ClientWork(idle, FedAvg(), seeds)
     parts = Federation(
         idle, FedAvg(), Inline(Site(work, lambda device: work, 32)), Sampling(CLIENTS), _Honest(),
-        _Mean(), seeds, b"", Unpaid(), Work(1),
+        _Mean(), seeds, b"", Unpaid(), NoConsensus(), Work(1),
     )  # fmt: skip
     state = State(0, idle.initial())
 

@@ -66,6 +66,7 @@ def latency_plan(config: Config, folder: Path, environment: Config) -> None:
     edge_s = float(np.mean([p.edge_s for p in pilots]))
     progress = Progress.fitted(*_measurements(pilots))
     target, horizon = _target(config, progress), config["horizon"]
+    most = config["most_edge_rounds"]
     for link_ms in config["link_ms"]:
         raft = consensus(config["servers"], link_ms, bits, config["seed"])
         where = {"link in ms": link_ms, "seed": config["seed"]}
@@ -73,8 +74,8 @@ def latency_plan(config: Config, folder: Path, environment: Config) -> None:
         for pipelined in (False, True):
             time = RoundTime(edge_s, upload_s, config["blocks"] * raft.append_s, pipelined)
             here = where | {"consensus": "beside training" if pipelined else "after training"}
-            rows.append(here | _plan(time, progress, target, horizon))
-            rows.append(_curve(here, time, progress, target))
+            rows.append(here | _plan(time, progress, target, horizon, most))
+            rows.append(_curve(here, time, progress, target, most))
             if not pipelined:
                 reached = _reached(pilots, time, progress, target)
                 rows += [{"table": "pilots"} | where | row for row in reached]
@@ -83,11 +84,11 @@ def latency_plan(config: Config, folder: Path, environment: Config) -> None:
 
 
 def pilot(config: Config, edge_rounds: int) -> Pilot:
-    """Really train `pilot_rounds` global rounds with K = edge_rounds."""
+    """Really train with K = edge_rounds; every pilot has the same number of edge rounds."""
     topology = {**config["topology"], "edge_rounds": edge_rounds}
     parts = federation_cell.federation({**config, "topology": topology})
     state, losses, edge_s, rest_s = State(0, parts.workload.initial()), [], [], []
-    for _ in range(config["pilot_rounds"]):
+    for _ in range(max(1, config["pilot_edge_rounds"] // edge_rounds)):
         state, outcome, metrics = global_round(parts, state)
         losses.append(metrics["loss"])
         longest = max(o.span.seconds for o in outcome.edges.values())
@@ -138,11 +139,11 @@ def _block_bits(config: Config) -> float:
 
 
 def _measurements(pilots: Sequence[Pilot]) -> tuple[list[int], list[int], list[float]]:
-    """(K, T, Omega) of every pilot after every round from the third on, when it has settled."""
+    """(K, T, Omega) of every pilot after the later three quarters of its rounds."""
     points = [
         (p.edge_rounds, t, float(p.omega[t - 1]))
         for p in pilots
-        for t in range(min(3, len(p.losses)), len(p.losses) + 1)
+        for t in range(max(1, len(p.losses) // 4), len(p.losses) + 1)
     ]
     k, t, omega = zip(*points, strict=True)
     return list(k), list(t), list(omega)
@@ -154,8 +155,10 @@ def _target(config: Config, progress: Progress) -> float:
     return progress(1, config["horizon"]) if asked is None else asked
 
 
-def _plan(time: RoundTime, progress: Progress, target: float, horizon: int) -> dict[str, Any]:
-    closed, tried = fastest(time, progress, target), searched(time, progress, target)
+def _plan(
+    time: RoundTime, progress: Progress, target: float, horizon: int, most: int
+) -> dict[str, Any]:
+    closed, tried = fastest(time, progress, target, most), searched(time, progress, target, most)
     single = progress.rounds(1, target) * time(1)
     fixed = least_feasible(time, progress, target, horizon)
     return {
@@ -215,11 +218,11 @@ def _reached(
 
 
 def _curve(
-    where: Mapping[str, Any], time: RoundTime, progress: Progress, target: float
+    where: Mapping[str, Any], time: RoundTime, progress: Progress, target: float, most: int
 ) -> dict[str, Any]:
     """Seconds to the target against K, the chosen one marked."""
-    best = fastest(time, progress, target)
-    last = min(progress.most(target), max(3 * best.edge_rounds, 12))
+    best = fastest(time, progress, target, most)
+    last = min(progress.most(target), most, max(3 * best.edge_rounds, 12))
     k = list(range(time.least if time.pipelined else 1, last + 1))
     return {
         "figure": "seconds_to_target",

@@ -17,7 +17,7 @@ from consensus.pofel.prediction import WHOLE
 from consensus.pofel.rewards import RewardRule
 from consensus.protocol import Faulty, PoFEL
 from experiments.benchmarks.cells import write_rows
-from experiments.cells.pofel_rounds import agree, curve, models
+from experiments.cells.pofel_rounds import SIMPLE, agree, curve, models
 from fedalign.core.agreement import Verdict
 
 Config = Mapping[str, Any]
@@ -79,8 +79,7 @@ def _round(config: Config, btsv: Btsv, bribed: int) -> Played:
         btsv=btsv,
         faults=faults,
         rewards=rewards,
-        recompute=False,
-        measure_cpu=False,
+        **SIMPLE,
     )
     chain.open(None)
     spread = [0.3] * (n - 1) + [0.03]  # the last one's model is the best

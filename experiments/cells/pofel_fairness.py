@@ -12,7 +12,7 @@ import numpy as np
 from consensus.pofel.tally import Fairness
 from consensus.protocol import PoFEL
 from experiments.benchmarks.cells import write_rows
-from experiments.cells.pofel_rounds import agree, curve, models
+from experiments.cells.pofel_rounds import SIMPLE, agree, curve, models
 
 Config = Mapping[str, Any]
 
@@ -20,9 +20,7 @@ Config = Mapping[str, Any]
 def pofel_fairness(config: Config, folder: Path, environment: Config) -> None:
     """Servers whose data differ in amount and likeness, for as many blocks as asked."""
     n, seed, kind = config["servers"], config["seed"], config["fairness"]
-    chain = PoFEL(
-        n, seed, fairness=Fairness(kind, config["cooldown"]), recompute=False, measure_cpu=False
-    )
+    chain = PoFEL(n, seed, fairness=Fairness(kind, config["cooldown"]), **SIMPLE)
     chain.open(None)
     spread = np.linspace(0.15, 0.6, n)  # the first server's clients are like everybody's
     samples = np.linspace(400, 100, n).astype(int)

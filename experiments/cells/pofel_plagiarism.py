@@ -13,7 +13,7 @@ from consensus.faults.plagiarise import Plagiarise
 from consensus.pofel.task import Evaluator
 from consensus.protocol import Faulty, PoFEL
 from experiments.benchmarks.cells import write_rows
-from experiments.cells.pofel_rounds import STEP, Row, agree, curve, models
+from experiments.cells.pofel_rounds import SIMPLE, STEP, Row, agree, curve, models
 from fedalign.core.agreement import Verdict
 
 Config = Mapping[str, Any]
@@ -37,7 +37,7 @@ def pofel_plagiarism(config: Config, folder: Path, environment: Config) -> None:
             if noise > 0]  # fmt: skip
     across, up = "log10 of the copy's noise (in its lengths)", "pay / honest server's pay"
     line = f"delta = {config['delta']:g}"
-    rows.append(curve("plagiarism", "near copies", line, *zip(*seen, strict=True), across, up))
+    rows.append(curve("plagiarism", "Near copies", line, *zip(*seen, strict=True), across, up))
     write_rows(rows, config, folder, environment)
 
 
@@ -46,7 +46,7 @@ def _row(config: Config, name: str, fault) -> Row:
     copier = n - 1
     faults = [] if fault is None else [Faulty(fault, (copier,))]
     evaluator = Evaluator(delta_ppm=round(1e6 * config["delta"]))
-    chain = PoFEL(n, seed, faults=faults, evaluator=evaluator, recompute=False, measure_cpu=False)
+    chain = PoFEL(n, seed, faults=faults, evaluator=evaluator, **SIMPLE)
     chain.open(None)
     found = [agree(chain, models(n, config["d"], seed, k), k) for k in _rounds(config)]
     pay = [_pay(verdict, copier) for verdict in found]

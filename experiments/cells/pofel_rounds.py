@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from consensus.ordering import RaftOrdering
 from consensus.protocol import Chain
 from defenses.fedavg import FedAvg
 from fedalign.core.agreement import Sealed, Verdict
@@ -16,6 +17,10 @@ from fedalign.core.seeds import Seeds
 
 Row = dict[str, Any]
 MEAN = FedAvg(weighting="samples")
+# What is asked here depends neither on who orders nor on who computes first.
+SIMPLE: Mapping[str, Any] = {
+    "ordering": RaftOrdering(), "recompute": False, "measure_cpu": False,
+}  # fmt: skip
 STEP = 0.01  # typical size of a value of an update
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedalign.core.agreement import Sealed
 from fedalign.core.contracts import Aggregate, Context, Late, Memory, State, Updates
+from fedalign.core.digest import of_tensor
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
 from fedalign.federation.clock import Span
-from fedalign.federation.deciding import decide
+from fedalign.federation.deciding import agree
 from fedalign.federation.lateness import Fates, arrived_late
 from fedalign.federation.parts import Federation, Outcome
 
@@ -82,6 +84,7 @@ def meet(
         span=_span(parts, runs, away),
         edges=last,
         meeting=meeting,
+        verdict=meeting.verdict,
     )
     return outcome, memory
 
@@ -148,11 +151,18 @@ def _meeting(
         rng=derive(parts.secret, "rule", round, "global"),
         memory=state.memory.get("global", {}),
     )
-    aggregate = decide(rule, rows, context)
+    verdict = agree(parts.consensus, rule, updates, context, sealed(state))
     return Outcome(
-        updates, context, aggregate, False, {}, (), {}, Offer(work=()), late=late,
-        missing=sorted(context.absent),
+        updates, context, verdict.aggregate, False, {}, (), {}, Offer(work=()), late=late,
+        missing=sorted(context.absent), verdict=verdict,
     )  # fmt: skip
+
+
+def sealed(state: State) -> Sealed:
+    """What the next block says of the round before: its model, and what was paid for it."""
+    paid = state.memory.get("paid", {})
+    digest, total = bytes.fromhex(paid.get("digest", "00" * 32)), int(paid.get("total", 0))
+    return Sealed(bytes.fromhex(of_tensor(state.model)), digest, total, state.clock_s)
 
 
 def _worth(parts: Federation, clients: Sequence[int]) -> float:

@@ -35,6 +35,9 @@ def majority_s(round_trip_s: float, servers: int) -> float:
     return round_trip_s * sum(1 / (servers - 1 - s) for s in range(servers // 2))
 
 
+MOST = 10_000  # edge rounds, where nothing limits them
+
+
 @dataclass(frozen=True)
 class RoundTime:
     """edge_s: a > 0, one edge round of the slowest edge. upload_s, consensus_s: >= 0, from the
@@ -108,7 +111,7 @@ class Progress:
         room = target - self.floor
         if room <= 0:
             return 0
-        return max(ceil(room / self.drift - 1e-12) - 1, 0) if self.drift else 2**31
+        return max(ceil(room / self.drift - 1e-12) - 1, 0) if self.drift else MOST
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,13 @@ class Choice:
     seconds: float
 
 
-def fastest(time: RoundTime, progress: Progress, target: float) -> Choice:
+def fastest(time: RoundTime, progress: Progress, target: float, most: int = MOST) -> Choice:
     """The K that reaches `target` soonest: with e = target - floor and b = `extra_s`,
     K* = (b / a) (sqrt(1 + a e / (b c)) - 1), the better of its two neighbours, between the K that
-    consensus allows (pipelined) and the last one that converges. ConfigError where there is none.
+    consensus allows (pipelined) and the last one that converges, `most` at most. ConfigError where
+    there is none.
     """
-    low, high = (time.least if time.pipelined else 1), progress.most(target)
+    low, high = (time.least if time.pipelined else 1), min(progress.most(target), most)
     if low > high:
         raise ConfigError(
             f"No number of edge rounds reaches {target:g}: convergence allows {high} at most, "
@@ -144,7 +148,7 @@ def fastest(time: RoundTime, progress: Progress, target: float) -> Choice:
     return Choice(best, exact, _total(time, progress, target, best))
 
 
-def searched(time: RoundTime, progress: Progress, target: float, most: int = 10_000) -> Choice:
+def searched(time: RoundTime, progress: Progress, target: float, most: int = MOST) -> Choice:
     """The same by trying every K."""
     low = time.least if time.pipelined else 1
     tried = range(low, min(progress.most(target), most) + 1)
@@ -159,7 +163,7 @@ def least_feasible(time: RoundTime, progress: Progress, target: float, rounds: i
     the bound after T rounds and whose edge rounds cover the consensus."""
     limit = progress.most(target)
     # speed / (K T) + drift K <= e holds between the roots of a parabola in K
-    for k in range(time.least, min(limit, 100_000) + 1):
+    for k in range(time.least, limit + 1):
         if progress(k, rounds) <= target + 1e-15:
             return Choice(k, None, rounds * time(k))
     best = max(time.least, round(sqrt(progress.speed / (rounds * progress.drift)))) if (

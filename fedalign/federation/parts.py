@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fedalign.core.agreement import Consensus, Verdict
 from fedalign.core.contracts import (
     Aggregate,
     Algorithm,
@@ -43,7 +44,7 @@ class Schedule:
 class Federation:
     """The objects of one run. secret: what only the server knows until the run ends. defense: the
     rule that client updates meet at every edge; global_defense: the rule among edge models, asked
-    where there are several edges."""
+    where there are several edges, by which the edge servers agree in `consensus`."""
 
     workload: Workload
     algorithm: Algorithm
@@ -54,6 +55,7 @@ class Federation:
     seeds: Seeds
     secret: bytes
     incentive: Incentive
+    consensus: Consensus
     work: Work = Work()
     schedule: Schedule = Schedule()
     topology: Topology = Topology()
@@ -76,7 +78,7 @@ class Outcome:
     """What a round leaves: `updates` and `context` are the exact inputs of the rule.
 
     Of several edges, the last edge round of each is in `edges`, the meeting of their models in
-    `meeting`; `updates` are then the rows of all edges together. late: client -> (round, row,
+    `meeting` with their `verdict`; `updates` are then the rows of all edges together. late: client -> (round, row,
     start) of rows that came too late. missing: members that were to send a row and have none.
     """
 
@@ -95,3 +97,4 @@ class Outcome:
     span: Span = Span()
     edges: Mapping[int, Outcome] = field(default_factory=dict)
     meeting: Outcome | None = None
+    verdict: Verdict | None = None

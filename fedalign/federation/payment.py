@@ -8,7 +8,8 @@ from functools import partial
 import torch
 
 from fedalign.core import market
-from fedalign.core.contracts import State
+from fedalign.core.contracts import Memory, State
+from fedalign.core.digest import of_data
 from fedalign.core.market import Market, Offer, Payments
 from fedalign.core.seeds import derive
 from fedalign.federation.parts import Federation, Outcome
@@ -48,3 +49,9 @@ def settle(parts: Federation, state: State, outcome: Outcome) -> Payments:
             memory=outcome.offer.memory,
         )
     )
+
+
+def paid(payments: Payments) -> Memory:
+    """What the next block seals of a round's payments."""
+    entries = [list(payments.accounts), list(payments.amounts)]
+    return {"digest": of_data(entries), "total": payments.total}

@@ -30,7 +30,7 @@ from fedalign.federation import hierarchy, lateness
 from fedalign.federation.adversary import attack
 from fedalign.federation.deciding import decide
 from fedalign.federation.parts import Federation, Outcome
-from fedalign.federation.payment import announce, settle
+from fedalign.federation.payment import announce, paid, settle
 
 
 def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[str, float]]:
@@ -47,14 +47,19 @@ def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[
         model, memory["algorithm"] = parts.algorithm.server_step(
             parts.workload, state.model, aggregate, memory.get("algorithm", {})
         )
+    clock_s = state.clock_s + outcome.span.seconds
     payments = settle(parts, state, outcome)
     memory["incentive"] = payments.memory
+    if outcome.verdict is not None:
+        clock_s += outcome.verdict.cost.latency_s
+        memory["paid"] = paid(payments)
+        if outcome.verdict.block is not None:
+            memory["chain"] = {"height": outcome.verdict.block.height}
     began = perf_counter()
     metrics = dict(parts.workload.evaluate(model, "test"))
     if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
         metrics["attack_success"] = parts.workload.evaluate(model, "triggered")["accuracy"]
     seconds = {**outcome.seconds, "evaluate": perf_counter() - began}
-    clock_s = state.clock_s + outcome.span.seconds
     if outcome.offer.seconds is not None and len(outcome.offer.seconds):
         clock_s += float(outcome.offer.seconds.max())  # the round waits for the slowest
     after = State(state.round + 1, model, state.model, clock_s, memory)

@@ -119,6 +119,8 @@ def _plain(memory):
         return of_tensor(memory)
     if hasattr(memory, "items"):
         return {k: _plain(v) for k, v in sorted(memory.items())}
+    if isinstance(memory, list | tuple):
+        return [_plain(part) for part in memory]
     return memory
 
 

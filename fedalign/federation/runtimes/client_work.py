@@ -97,6 +97,13 @@ def nobody(tasks: Sequence[ClientTask], failed: dict[int, str]) -> Updates:
     )
 
 
+def concatenated(blocks: Sequence[Updates]) -> Updates:
+    """Blocks in order -> one; those without a row may lack metrics, their reasons count."""
+    failed = {client: why for block in blocks for client, why in block.failed.items()}
+    full = [block for block in blocks if len(block.clients)] or list(blocks[:1])
+    return replace(Updates.concatenate(full), failed=failed)
+
+
 def cut(tasks: Sequence[ClientTask], size: int) -> Iterator[Sequence[ClientTask]]:
     """Blocks in task order; never by worker, so that every runtime trains the same blocks."""
     for start in range(0, len(tasks), size):

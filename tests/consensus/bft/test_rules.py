@@ -5,7 +5,7 @@ Server 0 is watched; the proposer of (height 1, round r) is (1 + r) mod 4.
 
 import pytest
 
-from consensus.bft.messages import NIL, Items, Message, Proposal, Status, Step, digest_of
+from consensus.bft.messages import NIL, Ack, Items, Message, Proposal, Status, Step, digest_of
 from consensus.bft.quorum import faulty, quorum, some_honest
 from fedalign.core.errors import ConfigError
 from tests.consensus.bft.bench import (
@@ -278,6 +278,20 @@ def test_the_next_height_waits_until_the_last_one_is_applied():
     assert not any(isinstance(m.body, Proposal) for m in bench.core.after_persist)
     bench.obey()
     assert [p.height for p in bench.proposals()] == [2]
+
+
+def test_members_and_quorum_change_with_the_next_height():
+    """Height 1 is decided by three of four; from height 2 on there are seven, and five decide."""
+    bench = Bench()
+    bench.core.step(Message(0, decision(A, 1, 2, 3), 1))
+    bench.core.ready()
+    bench.core.advance(Ack(applied=1, members=range(7)))
+    bench.hear(decision(B, 1, 2, 3, height=2))
+    bench.hear(decision(B, 1, 2, 3, 4, height=2))
+    assert bench.core.height == 2
+    bench.hear(decision(B, 1, 2, 3, 4, 6, height=2))
+    assert bench.core.height == 3
+    assert [bench.core.proposer(3, round) for round in range(4)] == [3, 4, 5, 6]
 
 
 # ---------------------------------------------------------------------- disk and crashes

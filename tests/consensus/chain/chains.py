@@ -88,7 +88,7 @@ class Bench:
 
     def why(self, key: Key, contract: str, function: str, *values: Any, value: int = 0) -> str:
         """The sentence with which a call would be refused; empty where it would not."""
-        from consensus.chain.node import reason
+        from consensus.chain.reader import reason
 
         data = interface(contract).call(function, *values)
         answer = self.node.ask(ADDRESSES[contract], data, sender=key.node_id, value=value)

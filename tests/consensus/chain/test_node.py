@@ -376,6 +376,15 @@ while True:
 """
 
 
+def test_a_call_keeps_nothing_and_may_run_beside_an_import(monkeypatch):
+    """Nothing reaches the database while a contract is asked, a transaction is not even opened."""
+    bench = Bench()
+    writes = []
+    monkeypatch.setattr(Database, "_put", lambda self, key, value: writes.append(key))
+    assert bench.why(bench.keys[0], "Members", "approve", STRANGER.node_id, True) == ""
+    assert bench.read("Members", "quorum") == 3 and writes == []
+
+
 @pytest.mark.slow
 def test_sigkill_at_any_moment_leaves_a_chain_that_continues(tmp_path):
     path, heights = tmp_path / "chain.db", [0]
@@ -397,6 +406,22 @@ def test_sigkill_at_any_moment_leaves_a_chain_that_continues(tmp_path):
             assert key_of(header.hash) in node.database
         heights.append(node.height)
         node.close()
+
+
+def test_a_full_disk_refuses_the_block_and_the_head_stays(tmp_path):
+    database = Database(tmp_path / "chain.db")
+    bench = Bench(database=database)
+    bench.block()
+    head = bench.node.head.hash
+    pages = database._sql.execute("PRAGMA page_count").fetchone()[0]
+    database._sql.execute(f"PRAGMA max_page_count = {pages}")
+    payload = bench.node.build(nodes(4)[0], 99, bytes(32), [vote(bench, i) for i in range(4)])
+    with pytest.raises(DataError, match="cannot keep a block: database or disk is full"):
+        bench.node.import_final(payload, bench.seal(payload), {b"much": bytes(1 << 20)})
+    assert bench.node.head.hash == head and b"much" not in database
+    database._sql.execute("PRAGMA max_page_count = 1000000")
+    bench.node.import_final(payload, bench.seal(payload))
+    assert bench.node.height == 2 and bench.nonce(bench.keys[3]) == 1
 
 
 def test_a_damaged_database_is_named(tmp_path):

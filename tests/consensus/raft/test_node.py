@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from consensus.disk import FolderDisk
+from consensus.disk import FolderDisk, FolderLock
 from consensus.network.hello import Credentials
 from consensus.network.processes import Limits, ProcessNetwork
 from consensus.raft.config import RaftConfig
@@ -15,6 +15,7 @@ from consensus.raft.node import RaftNode
 from consensus.wal import WriteAheadLog
 from experiments.benchmarks.raft_server import CHAIN_ID, Ledger, key_of
 from experiments.benchmarks.server_processes import ServerProcesses, until
+from fedalign.core.errors import ConfigError
 
 MEMBERS = {id: key_of(id).node_id for id in range(3)}
 
@@ -148,6 +149,17 @@ def test_frames_that_are_no_messages_are_counted(tmp_path):
 
 
 # ---------------------------------------------------------------------- processes
+
+
+def test_a_server_started_twice_is_refused(tmp_path):
+    """The second process ends at once and says why; the lock goes when the first is killed."""
+    setting = {"id": 0, "addresses": {0: f"unix:{tmp_path}/s"}, "folder": str(tmp_path / "disk")}
+    with ServerProcesses("experiments.benchmarks.raft_server", {0: setting}) as servers:
+        until(lambda: servers.ask(0, do="status")["role"] == "LEADER", 20.0, "the lonely leader")
+        with pytest.raises(ConfigError, match="in use by another server"):
+            FolderLock(tmp_path / "disk")
+        servers.kill(0)
+        FolderLock(tmp_path / "disk").release()
 
 
 @pytest.mark.slow

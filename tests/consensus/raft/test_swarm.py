@@ -132,6 +132,23 @@ def test_clocks_may_run_at_half_and_double_speed():
     assert all(host.machine.lists == {"k": ["1"]} for host in some.hosts.values())
 
 
+@pytest.mark.parametrize("lost", [(0, 1), (1, 4), (2, 3)])
+def test_what_is_committed_survives_the_loss_of_any_minority_of_disks(lost):
+    """Two of five are gone for good, the leader perhaps among them; the others know it all."""
+    some = cluster(seed=5, servers=5, snapshot_every=6)
+    some.run(1_000_000)
+    for number in range(20):
+        some.append(some.leader().id, "k", str(number))
+        some.run(20_000)
+    for id in lost:
+        some.crash(id)
+    some.run(2_000_000)
+    some.append(some.leader().id, "k", "after")
+    some.run(500_000)
+    left = [host.machine.lists["k"] for host in some.hosts.values() if host.alive]
+    assert left == [[*(str(number) for number in range(20)), "after"]] * 3
+
+
 def test_a_server_whose_disk_fails_stops_and_may_come_back():
     some = cluster()
     some.run(1_000_000)

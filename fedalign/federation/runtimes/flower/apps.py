@@ -22,8 +22,9 @@ from flwr.clientapp.typing import Mod
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 
+from fedalign.core.contracts import Memory, Updates
 from fedalign.core.errors import ConfigError, FedalignError
-from fedalign.federation.runtimes.client_work import ClientWork
+from fedalign.federation.runtimes.client_work import ClientWork, concatenated
 from fedalign.federation.runtimes.flower import wire
 from fedalign.federation.runtimes.flower.joined import joined
 from fedalign.federation.runtimes.flower.shelf import Shelf
@@ -51,13 +52,27 @@ def _train(
     shelf = Shelf(place(state_dir, context) / order.run / str(node))
     pairs = list(zip(order.tasks, order.versions, strict=True))
     before = [shelf.read(task.client, version) for task, (version, _) in pairs]
-    updates, after = (work or built(order.cell))(order.tasks, before)
+    updates, after = _blocks(work or built(order.cell), order, before)
     kept = []
     for (task, versions), old, new in zip(pairs, before, after, strict=True):
         if new and new is not old:
             shelf.write(task.client, order.turn, new, versions)
             kept.append(task.client)
     return wire.answer(wire.Answer(updates, kept, node), message)
+
+
+def _blocks(
+    work: ClientWork, order: wire.Order, before: Sequence[Memory]
+) -> tuple[Updates, list[Memory]]:
+    """One block after the other, each trained as everywhere else."""
+    answers, after, start = [], [], 0
+    for size in order.sizes:
+        span = slice(start, start + size)
+        updates, memories = work(order.tasks[span], before[span])
+        answers.append(updates)
+        after += memories
+        start += size
+    return concatenated(answers), after
 
 
 def _introduce(message: Message, context: Context) -> Message:
@@ -85,10 +100,13 @@ server = ServerApp()
 
 @server.main()
 def play(grid: Grid, context: Context) -> None:
-    """Play the run that the run config's `cell` describes in JSON: {"play": dotted path,
-    "config": ..., "folder": run folder, "environment": ..., "report": a file that says how it
-    ended}."""
-    cell = json.loads(str(context.run_config["cell"]))
+    """Play the run that the run config's `cell` describes, in JSON."""
+    played(json.loads(str(context.run_config["cell"])), grid)
+
+
+def played(cell: Mapping[str, Any], grid: Grid) -> None:
+    """cell: {"play": dotted path, "config": ..., "folder": run folder, "environment": ...,
+    "report": a file that will say how it ended}."""
     wire.only_ours(cell)
     error = "the run was stopped"
     try:
@@ -193,21 +211,18 @@ def simulated(cell: Mapping[str, Any], nodes: int, cpus: float, gpus: float) -> 
 
     cpus, gpus: of one actor; as many actors run as this machine holds, at most `nodes`.
     """
-    from flwr.simulation.run_simulation import _run_simulation
-    from flwr.supercore.telemetry import EventType
+    from flwr.simulation import run_simulation
 
-    _run_simulation(
-        num_supernodes=nodes,
-        exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
+    moved = ServerApp()
+
+    @moved.main()
+    def main(grid: Grid, context: Context) -> None:
+        played(cell, grid)
+
+    run_simulation(
+        server_app=moved,
         client_app=client,
-        server_app=server,
-        server_app_context=Context(
-            run_id=1,
-            node_id=0,
-            node_config={},
-            state=RecordDict(),
-            run_config={"cell": json.dumps(cell)},
-        ),
+        num_supernodes=nodes,
         backend_config={
             "client_resources": {"num_cpus": cpus, "num_gpus": gpus},
             "init_args": {

@@ -7,34 +7,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
 def main(mode: str, plan_path: str) -> None:
     plan = json.loads(Path(plan_path).read_text())
-    if mode == "ray":
-        _watch(_end_ray)
-        _play_under_ray(plan)
-    else:
-        from fedalign.federation.runtimes.flower.deploy import Deployment
+    try:
+        if mode == "ray":
+            _watch(_end_ray, plan["scratch"])
+            _play_under_ray(plan)
+        else:
+            from fedalign.federation.runtimes.flower.deploy import Deployment
 
-        deployment = Deployment(plan)
-        _watch(deployment.end)
-        deployment.play()
+            deployment = Deployment(plan)
+            _watch(deployment.end, plan["scratch"])
+            deployment.play()
+    finally:
+        end_marked(plan["scratch"])
 
 
-def _watch(end: Callable[[], None]) -> None:
+def _watch(end: Callable[[], None], scratch: str) -> None:
     """Call `end` and leave when standard input closes, or on SIGTERM."""
 
     def leave(*_: Any) -> None:
         try:
             end()
         finally:
+            end_marked(scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
             os._exit(1)
 
     def wait() -> None:
@@ -51,6 +58,25 @@ def _play_under_ray(plan: dict[str, Any]) -> None:
     os.environ["FEDALIGN_STATE_DIR"] = plan["state"]
     runtime = plan["runtime"]
     simulated(plan["cell"], runtime["nodes"], runtime["cpus"], runtime["gpus"])
+
+
+def marked(scratch: str) -> list[int]:
+    """Ids of living processes, but this one, that inherited this engine's FLWR_HOME; on Linux."""
+    mark, found = f"FLWR_HOME={scratch}/".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if int(path.parent.name) != os.getpid() and mark in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it ended meanwhile, or is somebody else's
+            continue
+    return found
+
+
+def end_marked(scratch: str) -> None:
+    """SIGKILL what is still there of this engine once its programs were told to end."""
+    for number in marked(scratch):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 def _end_ray() -> None:

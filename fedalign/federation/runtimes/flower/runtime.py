@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ import torch
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
-from fedalign.federation.runtimes.client_work import Site, cut, nobody
+from fedalign.federation.runtimes.client_work import Site, concatenated, cut, nobody
 from fedalign.federation.runtimes.flower.joined import present
 from fedalign.federation.runtimes.flower.shelf import Shelf
 
@@ -168,55 +168,60 @@ class Flower:
         return pieces
 
     def _exchange(self, pieces: Sequence[_Piece]) -> list[Updates]:
-        """Send all pieces, wait for answers; a piece without one has no rows, but reasons."""
-        from fedalign.federation.runtimes.flower import wire
-
-        began, answers = time.monotonic(), {}
-        ids = self._addresses()
-        waiting: dict[str, int] = {}
-        for index, piece in enumerate(pieces):
-            if piece.node not in ids:
-                answers[index] = _lost(piece, "is not connected")
-                continue
-            versions = [
-                (self._versions.get(t.client), self._saved.get(t.client)) for t in piece.tasks
-            ]
-            order = wire.Order(piece.tasks, self._cell, self._run, self._turn, versions)
-            (name,) = self._grid.push_messages([wire.order(order, ids[piece.node])]) or [None]
+        """One message to each node, with all its pieces; wait for the answers. A piece without one
+        has no rows, but reasons."""
+        began, answers, ids = time.monotonic(), {}, self._addresses()
+        waiting: dict[str, list[int]] = {}
+        for node in sorted({piece.node for piece in pieces}):
+            mine = [index for index, piece in enumerate(pieces) if piece.node == node]
+            name = self._send([pieces[index] for index in mine], ids[node]) if node in ids else None
             if name is None:
-                answers[index] = _lost(piece, "takes no messages")
+                why = "takes no messages" if node in ids else "is not connected"
+                answers |= {index: _lost(pieces[index], why) for index in mine}
             else:
-                waiting[name] = index
+                waiting[name] = mine
         pause_s, limit_s = 0.005, self._timeout_s or float("inf")
         while waiting:
             for message in self._grid.pull_messages(list(waiting)):
-                index = waiting.pop(message.metadata.reply_to_message_id, None)
-                if index is not None:
-                    answers[index] = self._read(message, pieces[index])
-            spent_s = time.monotonic() - began
-            if waiting and spent_s >= limit_s:
-                for index in waiting.values():
-                    answers[index] = _lost(pieces[index], f"gave no answer within {limit_s:g} s")
+                mine = waiting.pop(message.metadata.reply_to_message_id, [])
+                told = self._read(message, [pieces[index] for index in mine])
+                answers |= dict(zip(mine, told, strict=True))
+            if waiting and time.monotonic() - began >= limit_s:
+                why = f"gave no answer within {limit_s:g} s"
+                answers |= {i: _lost(pieces[i], why) for mine in waiting.values() for i in mine}
                 break
             if waiting:
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.2)
         return [answers[index] for index in range(len(pieces))]
 
-    def _read(self, message: Any, piece: _Piece) -> Updates:
+    def _send(self, pieces: Sequence[_Piece], node_id: int) -> str | None:
+        """The message's name, or None where the grid does not take it."""
+        from fedalign.federation.runtimes.flower import wire
+
+        tasks = [task for piece in pieces for task in piece.tasks]
+        versions = [(self._versions.get(t.client), self._saved.get(t.client)) for t in tasks]
+        sizes = [len(piece.tasks) for piece in pieces]
+        order = wire.Order(tasks, sizes, self._cell, self._run, self._turn, versions)
+        names = list(self._grid.push_messages([wire.order(order, node_id)]))
+        return names[0] if names else None
+
+    def _read(self, message: Any, pieces: Sequence[_Piece]) -> list[Updates]:
+        """The answer of a node, piece by piece."""
         from fedalign.federation.runtimes.flower import wire
 
         if message.has_error():
-            return _lost(piece, f"answered with an error: {_first_line(message.error.reason)}")
+            why = f"answered with an error: {_first_line(message.error.reason)}"
+            return [_lost(piece, why) for piece in pieces]
+        tasks = [task for piece in pieces for task in piece.tasks]
         try:
-            answer = wire.read_answer(message, piece.tasks)
+            answer = wire.read_answer(message, tasks)
         except IntegrityError as error:
-            return _lost(piece, f"sent {error}")
+            return [_lost(piece, f"sent {error}") for piece in pieces]
         self._ids[answer.node] = message.metadata.src_node_id
-        mine = {task.client for task in piece.tasks}
-        for client in mine.intersection(answer.kept):
+        for client in {task.client for task in tasks}.intersection(answer.kept):
             self._versions[client], self._homes[client] = self._turn, answer.node
-        return answer.updates
+        return [_share(answer.updates, piece) for piece in pieces]
 
     def _count(self, answers: Sequence[Updates]) -> None:
         """Whether enough of the asked clients answered."""
@@ -308,28 +313,32 @@ def _lost(piece: _Piece, why: str) -> Updates:
     return nobody(piece.tasks, {task.client: reason for task in piece.tasks})
 
 
+def _share(updates: Updates, piece: _Piece) -> Updates:
+    """The rows and reasons of one piece, in the order of its tasks."""
+    place = {client: i for i, client in enumerate(updates.clients.tolist())}
+    rows = [place[task.client] for task in piece.tasks if task.client in place]
+    mine = {task.client for task in piece.tasks}
+    failed = {client: why for client, why in updates.failed.items() if client in mine}
+    return replace(_taken(updates, rows), failed=failed)
+
+
 def _join(block: Sequence[ClientTask], parts: Sequence[tuple[_Piece, Updates]]) -> Updates:
     """The rows of a block in task order."""
     if len(parts) == 1:
         return parts[0][1]
-    whole = _concatenated([updates for _, updates in parts])
+    whole = concatenated([updates for _, updates in parts])
     place = {task.client: i for i, task in enumerate(block)}
-    turn = sorted(range(len(whole.clients)), key=lambda i: place[int(whole.clients[i])])
-    keep = torch.tensor(turn, dtype=torch.int64)
-    return replace(
-        whole,
-        clients=whole.clients[keep],
-        rows=whole.rows[keep],
-        samples=whole.samples[keep],
-        metrics={name: values[keep] for name, values in whole.metrics.items()},
-    )
+    clients = whole.clients.tolist()
+    return _taken(whole, sorted(range(len(clients)), key=lambda i: place[clients[i]]))
 
 
-def _concatenated(parts: Sequence[Updates]) -> Updates:
-    """Empty parts may lack metrics; their reasons count all the same."""
-    failed: Mapping[int, str] = {c: why for part in parts for c, why in part.failed.items()}
-    full = [part for part in parts if len(part.clients)] or list(parts[:1])
-    return replace(Updates.concatenate(full), failed=failed)
+def _taken(updates: Updates, rows: Sequence[int]) -> Updates:
+    if list(rows) == list(range(len(updates.clients))):
+        return updates
+    keep = torch.tensor(rows, dtype=torch.int64)
+    named = ("clients", "rows", "samples", "ready_s", "mask")
+    cut = {n: None if (v := getattr(updates, n)) is None else v[keep] for n in named}
+    return replace(updates, **cut, metrics={n: v[keep] for n, v in updates.metrics.items()})
 
 
 def _first_line(text: str | None) -> str:

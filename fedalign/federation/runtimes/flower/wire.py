@@ -22,11 +22,12 @@ from fedalign.core.errors import IntegrityError
 
 @dataclass(frozen=True)
 class Order:
-    """A block of tasks for one node. cell: constructor arguments as JSON. run: this run's folder
+    """Blocks of tasks for one node. sizes: of the blocks, in order. cell: constructor arguments as JSON. run: this run's folder
     name at the nodes. turn: counts orders, a version of memory. versions: per task the version to
     continue from (None: no memory yet) and the one that the last checkpoint names."""
 
     tasks: Sequence[ClientTask]
+    sizes: Sequence[int]
     cell: str
     run: str
     turn: int
@@ -53,7 +54,13 @@ def order(content: Order, node_id: int) -> Message:
             "vector": tensors.place(task.vector), "versions": versions,
             "extra": {name: tensors.place(value) for name, value in task.extra.items()},
         })  # fmt: skip
-    plain = {"tasks": lines, "run": content.run, "turn": content.turn, "types": tensors.types}
+    plain = {
+        "tasks": lines,
+        "sizes": list(content.sizes),
+        "run": content.run,
+        "turn": content.turn,
+        "types": tensors.types,
+    }
     record = RecordDict({
         "arrays": ArrayRecord(tensors.arrays),
         "config": ConfigRecord({"cell": content.cell, "order": json.dumps(plain)}),
@@ -76,7 +83,7 @@ def read_order(message: Message) -> Order:
         for line in plain["tasks"]
     ]  # fmt: skip
     versions = [tuple(line["versions"]) for line in plain["tasks"]]
-    return Order(tasks, config["cell"], plain["run"], plain["turn"], versions)
+    return Order(tasks, plain["sizes"], config["cell"], plain["run"], plain["turn"], versions)
 
 
 def answer(content: Answer, to: Message) -> Message:

@@ -275,12 +275,13 @@ def test_an_order_survives_the_wire_bit_for_bit():
         ClientTask("train", c, 3, vector, Work(2, c or None), 1, c == 1, extra) for c in (0, 1)
     ]
     apps._name_this_process()
-    message = wire.order(wire.Order(given, "{}", "run", 4, [(None, None), (3, 2)]), 1)
+    message = wire.order(wire.Order(given, [1, 1], "{}", "run", 4, [(None, None), (3, 2)]), 1)
     assert (
         len(message.content["arrays"]) == 4 and message.metadata.message_type == MessageType.TRAIN
     )
     order = wire.read_order(message)
-    assert (order.run, order.turn, list(order.versions)) == ("run", 4, [(None, None), (3, 2)])
+    assert (order.run, order.turn, order.sizes) == ("run", 4, [1, 1])
+    assert list(order.versions) == [(None, None), (3, 2)]
     for before, after in zip(given, order.tasks, strict=True):
         plain = {f.name for f in dataclasses.fields(before)} - {"vector", "extra"}
         assert all(getattr(before, name) == getattr(after, name) for name in plain)

@@ -1,0 +1,187 @@
+"""Ray and the deployment engine: the digest of inline, and nothing left over, however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flwr", reason="Flower is absent: pip install 'flwr>=1.41,<1.43'")
+
+from experiments import compose, federation_cell
+from fedalign.core.errors import FedalignError
+from fedalign.federation.runtimes.flower import deploy, engine_process, engines, keys
+
+ROOT = Path(__file__).parents[4]
+WORDS = ["clients=6", "rounds=2", "data.limit=150", "byzantine_fraction=0.25", "block=3",
+         "algorithm=client_momentum", "attack=dba", "batching=loop"]  # fmt: skip
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason="Ray is absent: pip install 'flwr[simulation]>=1.41,<1.43'"
+)
+
+
+def config(*words):
+    return dict(compose.study([*WORDS, "keep=last", *words]).cells[0].config)
+
+
+def play(folder, *words):
+    federation_cell.play(config(*words), folder, {"source": "test"})
+    return (folder / "digest.txt").read_text().strip()
+
+
+def left_over(mark):
+    """Living processes that inherited the environment variable MARK; zombies have none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"FEDALIGN_MARK={mark}\0".encode() in path.read_bytes():
+                found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return [line for line in found if "pytest" not in line]
+
+
+def gone(mark, seconds):
+    """What is left of `mark` after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (rest := left_over(mark)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return rest
+
+
+def started(folder, mark, *words):
+    """The run in a process of its own, marked."""
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({**config(*words), "checkpoint_s": 0}))
+    code = (
+        "import json, pathlib; from experiments.federation_cell import play; "
+        f"play(json.loads(pathlib.Path({str(plan)!r}).read_text()), "
+        f"pathlib.Path({str(folder / 'run')!r}), {{'source': 'test'}})"
+    )
+    environment = {**os.environ, "FEDALIGN_MARK": mark, "TMPDIR": str(folder / "tmp")}
+    (folder / "tmp").mkdir(exist_ok=True)
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert condition(), f"not after {seconds} s"
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_gives_the_digest_of_inline_after_kill_9_too_and_leaves_nothing(tmp_path):
+    """Killed after its first checkpoint; the daemons end, the memories of round 1 are still at
+    their nodes, and the run taken up again ends where an unbroken one does."""
+    whole = play(tmp_path / "inline", "rounds=6")
+    words = ["rounds=6", "runtime=flower", "runtime.mode=ray"]
+    process = started(tmp_path, "ray-killed", *words)
+    try:
+        wait_for(lambda: list((tmp_path / "run/checkpoint").glob("[0-9]*")), 90)
+        assert left_over("ray-killed"), "daemons must be there while it runs"
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "run/digest.txt").exists(), "it ended before it could be killed"
+    assert gone("ray-killed", 30) == []
+    assert list((tmp_path / "run/clients").glob("*/*/*/*.safetensors"))
+    assert play(tmp_path / "run", *words) == whole
+    assert not (tmp_path / "run/clients").exists() and not list((tmp_path / "tmp").glob("*flower*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp_path, secure):
+    """SuperLink and two SuperNodes as processes on loopback; also with TLS and registered keys."""
+    whole = play(tmp_path / "inline", "rounds=1")
+    words = ["rounds=1", "runtime=flower", "runtime.mode=deploy"]
+    process = started(
+        tmp_path, f"deployed-{secure}", *words, f"runtime.secure={str(secure).lower()}"
+    )
+    assert process.wait(180) == 0
+    assert (tmp_path / "run/digest.txt").read_text().strip() == whole
+    assert gone(f"deployed-{secure}", 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_deployment_and_all_its_processes(tmp_path):
+    process = started(tmp_path, "stopped", "rounds=50", "runtime=flower", "runtime.mode=deploy")
+    wait_for(lambda: any("flower-supernode" in line for line in left_over("stopped")), 90)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0
+    assert gone("stopped", 5) == []
+
+
+def test_an_engine_ends_with_its_parent_and_takes_its_children_along(tmp_path):
+    """The pipe closes: a grandchild that ignores SIGTERM, in a session of its own, ends too."""
+    stubborn = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+                "print('up', flush=True); time.sleep(60)")  # fmt: skip
+    code = f"""
+import subprocess, sys
+from fedalign.federation.runtimes.flower import engine_process
+child = subprocess.Popen([sys.executable, "-c", {stubborn!r}], start_new_session=True,
+                         stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+engine_process._watch(lambda: None, {str(tmp_path)!r})
+import time; time.sleep(60)
+"""
+    environment = {**os.environ, "FLWR_HOME": f"{tmp_path}/home"}
+    engine = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    child = int(engine.stdout.readline())
+    assert child in engine_process.marked(str(tmp_path))
+    engine.stdin.close()
+    assert engine.wait(20) == 1
+    wait_for(lambda: not engine_process.marked(str(tmp_path)), 5)
+
+
+def test_the_error_of_a_run_crosses_the_processes_as_a_sentence(tmp_path):
+    report, log = tmp_path / "report.json", tmp_path / "engine.log"
+    report.write_text(json.dumps({"error": "Krum with f=5 needs at least 13 clients, got 10."}))
+    with pytest.raises(FedalignError, match=r"^Krum with f=5"):
+        engines._settle(report, log, "ray")
+    report.unlink()
+    log.write_text("one\n\ntwo\nno port was free\n")
+    with pytest.raises(FedalignError, match=r"runtime.mode=ray[^\n]*\n  one\n  two\n  no port was"):
+        engines._settle(report, log, "ray")
+
+
+def test_keys_verify_and_only_their_owner_reads_the_secret_ones(tmp_path):
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    keys.make(tmp_path, 2)
+    root, server = (
+        x509.load_pem_x509_certificate((tmp_path / name).read_bytes())
+        for name in ("ca.crt", "server.crt")
+    )
+    server.verify_directly_issued_by(root)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
+    public = []
+    for i in range(2):
+        key = serialization.load_ssh_private_key((tmp_path / f"node_{i}").read_bytes(), None)
+        told = serialization.load_ssh_public_key((tmp_path / f"node_{i}.pub").read_bytes())
+        assert isinstance(key.curve, ec.SECP384R1)
+        assert key.public_key().public_numbers() == told.public_numbers()
+        public.append(told.public_numbers().x)
+    assert public[0] != public[1]
+    for name in ("server.key", "node_0", "node_1"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_free_ports_are_free():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind((deploy.HOST, deploy.free_port()))

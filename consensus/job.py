@@ -17,7 +17,7 @@ from consensus.exact import Exact
 from consensus.pofel import evaluation
 from consensus.pofel.beacon import draws
 from consensus.pofel.task import Evaluated, Evaluator, Task
-from fedalign.core.contracts import Aggregate, Context, Defense
+from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ToleranceError
 
 
@@ -102,3 +102,22 @@ class Desk:
                 return found
 
         return evaluate
+
+
+def in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:
+    """What was decided on the roster, told about all proposals in their order."""
+    row = {int(position): i for i, position in enumerate(proposals.clients)}
+    places = torch.tensor([row[position] for position in roster])
+
+    def spread(values: torch.Tensor | None) -> torch.Tensor | None:
+        if values is None:
+            return None
+        wide = values.new_zeros(len(row))
+        wide[places] = values
+        return wide
+
+    return replace(
+        decision, vector=decision.vector.to(proposals.rows.dtype),
+        accepted=spread(decision.accepted), coefficients=spread(decision.coefficients),
+        scores=spread(decision.scores),
+    )  # fmt: skip

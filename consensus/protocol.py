@@ -13,8 +13,6 @@ from pathlib import Path
 from time import process_time
 from typing import ClassVar, Literal
 
-import torch
-
 from consensus.actions import Action, Proposal
 from consensus.archive import Archive, Record
 from consensus.audit import audit, check_seal, last_block
@@ -23,7 +21,7 @@ from consensus.encoding import pack, unpack
 from consensus.fault import Fault
 from consensus.group import Group
 from consensus.identity import Key
-from consensus.job import Desk, Job
+from consensus.job import Desk, Job, in_order
 from consensus.network.links import Link
 from consensus.network.simulated import SimulatedNetwork
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
@@ -60,12 +58,13 @@ class Chain:
     """What all chains over a simulated network share; `PoFEL` and `Ordered` are the kinds.
 
     servers: n, 2 .. 128; in a federation None is one per edge. seed: of keys and of the network's
-    chance, >= 0; in a federation None is the run's. ordering: who puts entries in
-    order. tolerates: which f counts, that of "byzantine" servers (n >= 4) or of those that
-    "crash". evaluator, rewards, timeouts, link: see there. faults: Byzantine servers. down:
-    servers that are not there. cut: groups of servers that do not hear each other until heal_ms
-    after a round's beginning, or ever (None). recompute: every server evaluates by itself; otherwise, to save
-    time, one does it for all. measure_cpu: costs say `cpu_s`, which itself takes time. max_aborts: rounds without a block in a row before
+    chance, >= 0; in a federation None is the run's. ordering: who puts entries in order. tolerates:
+    which f counts, that of "byzantine" servers (n >= 4) or of those that "crash". evaluator,
+    rewards, timeouts, link: see there. links: single connections (sender, receiver) that differ.
+    faults: Byzantine servers. down: servers that are not there. cut: groups of servers that do not
+    hear each other until heal_ms after a round's beginning, or ever (None). recompute: every server
+    evaluates by itself; otherwise, to save time, one does it for all. measure_cpu: costs say
+    `cpu_s`, which itself takes time. max_aborts: rounds without a block in a row before
     `QuorumLostError`, >= 0.
     """
 
@@ -77,6 +76,7 @@ class Chain:
     rewards: RewardRule = RewardRule()
     timeouts: Timeouts = Timeouts()
     link: Link = Link()
+    links: Mapping[tuple[int, int], Link] | None = None
     faults: Sequence[Faulty] = ()
     down: Sequence[int] = ()
     cut: Sequence[Sequence[int]] = ()
@@ -197,7 +197,8 @@ class Chain:
     def _group(self, ledger: Ledger) -> Group:
         """A drained network and a new order for every height, so that a run can be continued."""
         height = self.members[0].machine.state.height + 1
-        network = SimulatedNetwork(self._seeds.at("network", height=height), self.link)
+        rng = self._seeds.at("network", height=height)
+        network = SimulatedNetwork(rng, self.link, self.links)
         seeds = Seeds(int.from_bytes(self._seeds.key("ordering", height=height)[:8], "big"))
         return Group(
             self.members, self.ordering, network, seeds, ledger, self.down, self.cut, self.heal_ms
@@ -297,7 +298,7 @@ class Chain:
                 raise IntegrityError(f"Height {height}: the kept rows are not the sealed ones.")
             found, decision = job.evaluate(task, updates)
             roster = [job.nodes[node][1] for node, _, _ in task.servers]
-            answers[height] = _in_order(decision, roster, asked.proposals)
+            answers[height] = in_order(decision, roster, asked.proposals)
             return found
 
         return evaluate
@@ -323,7 +324,7 @@ class Chain:
         facts, place = unpack(entry.content.facts), self.settings.members.index
         roster = [place(node) for node, _ in facts["aggregate"][2]]
         return Verdict(
-            aggregate=_in_order(decision, roster, proposals),
+            aggregate=in_order(decision, roster, proposals),
             status="final",
             leader=place(entry.sender),
             block=block,
@@ -386,22 +387,3 @@ def digest(sealed: Sealed) -> bytes:
 def _aborts(servers: Sequence[Server]) -> int:
     """Rounds without a block so far."""
     return max(server.machine.state.aborts for server in servers)
-
-
-def _in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:
-    """What was decided on the roster, told about all proposals in their order."""
-    row = {int(position): i for i, position in enumerate(proposals.clients)}
-    places = torch.tensor([row[position] for position in roster])
-
-    def spread(values: torch.Tensor | None) -> torch.Tensor | None:
-        if values is None:
-            return None
-        wide = values.new_zeros(len(row))
-        wide[places] = values
-        return wide
-
-    return replace(
-        decision, vector=decision.vector.to(proposals.rows.dtype),
-        accepted=spread(decision.accepted), coefficients=spread(decision.coefficients),
-        scores=spread(decision.scores),
-    )  # fmt: skip

@@ -98,6 +98,7 @@ def federation(config: Config) -> Federation:
         schedule=Schedule(config["attack_start"], config["attack_rounds"]),
         topology=build(config["topology"]),
         global_defense=build(config["global_defense"]),
+        edge_attackers=plan.meeting(config).attackers,
         stragglers=build(config["stragglers"]),
         clock=build(config["clock"]),
     )
@@ -114,8 +115,10 @@ def client_work(config: Config, device: str | None = None) -> ClientWork:
 
 def sampling(config: Config) -> Sampling:
     """Who attacks, and who takes part."""
-    rng = Seeds(config["seed"]).at("attackers")
-    attackers = choose_attackers(config["clients"], config["byzantine_fraction"], rng)
+    attackers: tuple[int, ...] = ()
+    if config["attack_level"] == "client":
+        rng = Seeds(config["seed"]).at("attackers")
+        attackers = choose_attackers(config["clients"], config["byzantine_fraction"], rng)
     return Sampling(config["clients"], config["participation"], attackers)
 
 
@@ -135,7 +138,8 @@ def validate(config: Config) -> dict[str, Any]:
     for key in ("local_epochs", "local_steps"):
         if config[key] is not None and config[key] < 1:
             raise ConfigError(f"{key} must be 1 or more, got {config[key]}.")
-    return {"space": rule.space, "family": rule.family, "byzantine": len(who.attackers)}
+    byzantine = len(who.attackers) or len(plan.meeting(config).attackers)
+    return {"space": rule.space, "family": rule.family, "byzantine": byzantine}
 
 
 def edges(config: Config) -> list[Sampling]:
@@ -146,9 +150,12 @@ def edges(config: Config) -> list[Sampling]:
 
 def rehearse(config: Config, layout: Layout, attack: Any, rule: Defense) -> None:
     """One call of attack (if given) and rule on noise (n, d), so that they refuse what they must
-    before any training; n and f are those of the edge with most attackers."""
+    before any training; n and f are those of the edge with most attackers, or of the meeting of
+    edges that attack."""
     rng = Seeds(0).at("rehearsal")
     who = max(edges(config), key=lambda edge: edge.byzantine_count)
+    if attack is not None and plan.meeting(config).attackers:
+        who, rule = plan.meeting(config), build(config["global_defense"])
     rows = torch.from_numpy(rng.standard_normal((who.size, layout.size), dtype="float32"))
     context = Context(
         clients=torch.arange(who.size),
@@ -229,10 +236,6 @@ def _record(
     updates, aggregate = outcome.updates, outcome.aggregate
     lying = torch.isin(updates.clients, torch.tensor(parts.sampling.attackers, dtype=torch.int64))
     coefficients, payments = aggregate.coefficients, outcome.payments
-    weight = float("nan")
-    if coefficients is not None and float(coefficients.sum()) != 0:
-        weight = float(coefficients[lying].sum() / coefficients.sum())
-    dropped = [client for client in outcome.nonfinite if client in parts.sampling.attackers]
     return {
         "round": state.round,
         "model": of_tensor(state.model),
@@ -246,13 +249,7 @@ def _record(
         "coefficients": None if coefficients is None else coefficients.tolist(),
         "samples": updates.samples.tolist(),
         "bytes": updates.rows.shape[1] * updates.rows.element_size(),
-        "counts": {
-            "malicious_sent": int(lying.sum()) + len(dropped),
-            "malicious_accepted": int(aggregate.accepted[lying].sum()),
-            "benign_sent": int((~lying).sum()) + len(outcome.nonfinite) - len(dropped),
-            "benign_accepted": int(aggregate.accepted[~lying].sum()),
-        },
-        "malicious_weight": _plain(weight),
+        **_judged(parts, outcome),
         "nonfinite": list(outcome.nonfinite),
         "missing": list(outcome.missing),
         "failed": dict(outcome.failed),
@@ -271,8 +268,28 @@ def _record(
         "clock_s": state.clock_s,
         "joules": outcome.span.joules,
         "seconds": {name: round(value, 6) for name, value in outcome.seconds.items()},
-        **({} if parts.topology.flat else plan.record(outcome)),
+        **({} if parts.topology.flat else plan.record(parts, outcome)),
     }
+
+
+def _judged(parts: Federation, outcome: Outcome) -> dict[str, Any]:
+    """How many rows of liars and others were sent and accepted, where the liars are."""
+    seen, liars = outcome, parts.sampling.attackers
+    if parts.edge_attackers and outcome.meeting is not None:
+        seen, liars = outcome.meeting, parts.edge_attackers
+    accepted, coefficients = seen.aggregate.accepted, seen.aggregate.coefficients
+    lying = torch.isin(seen.updates.clients, torch.tensor(liars, dtype=torch.int64))
+    dropped = sum(sender in liars for sender in seen.nonfinite)
+    weight = float("nan")
+    if coefficients is not None and float(coefficients.sum()) != 0:
+        weight = float(coefficients[lying].sum() / coefficients.sum())
+    counts = {
+        "malicious_sent": int(lying.sum()) + dropped,
+        "malicious_accepted": int(accepted[lying].sum()),
+        "benign_sent": int((~lying).sum()) + len(seen.nonfinite) - dropped,
+        "benign_accepted": int(accepted[~lying].sum()),
+    }
+    return {"counts": counts, "malicious_weight": _plain(weight)}
 
 
 def _listed(values: torch.Tensor | None) -> list[float] | None:

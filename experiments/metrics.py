@@ -222,6 +222,15 @@ def _leaderships(cell: CellResult) -> float:
     return float(counts.sum() ** 2 / (len(counts) * (counts**2).sum())) if len(leaders) else np.nan
 
 
+def _captured(cell: CellResult) -> float:
+    return 100.0 * _mean(_column(cell, "led_by_liar"))
+
+
+def _liars_pay(cell: CellResult) -> float:
+    paid = np.nansum(_column(cell, "server_pay"))
+    return 100.0 * float(np.nansum(_column(cell, "liars_pay")) / paid) if paid > 0 else np.nan
+
+
 _accuracy = _last("accuracy", 100.0)
 
 _SEALED: Sequence[tuple[str, str, Literal["high", "low"] | None, int, float]] = (
@@ -338,6 +347,10 @@ METRICS: Mapping[str, Metric] = {
             _pay_spearman,
         ),
         *(Metric(*told, _per_round(told[0], scale)) for *told, scale in _SEALED),
+        Metric("captured", "rounds led by a lying server in %", "low", 0, _captured),
+        Metric(
+            "liars_pay", "share of the servers' rewards that liars get in %", "low", 1, _liars_pay
+        ),
         Metric("leader_jain", "Jain's index of leaderships", "high", 2, _leaderships),
         Metric("seconds_per_round", "simulated seconds per round", "low", 1, _seconds_per_round),
         Metric(

@@ -7,10 +7,12 @@ from typing import Any
 
 from experiments.build import build
 from fedalign.core.agreement import Consensus, SealedBlock, Verdict
-from fedalign.core.contracts import require
+from fedalign.core.contracts import UpdateAttack, require
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
-from fedalign.federation.parts import Outcome
+from fedalign.core.seeds import Seeds
+from fedalign.federation.parts import Federation, Outcome
+from fedalign.federation.sampling import Sampling, choose_attackers
 
 Config = Mapping[str, Any]
 
@@ -19,8 +21,13 @@ def validate(config: Config) -> None:
     """Refuse what edges, stragglers and cold boots cannot do, in one sentence each."""
     topology, stragglers = build(config["topology"]), build(config["stragglers"])
     build(config["clock"])
+    if config["attack_level"] not in ("client", "edge"):
+        raise ConfigError(f"attack_level is client or edge, got {config['attack_level']!r}.")
+    if config["attack_level"] == "edge":
+        _lying_edges(config, topology.edges)
     if topology.edges > 1:
-        require(build(config["global_defense"]), topology.edges, 0, name="global_defense")
+        liars = len(meeting(config).attackers)
+        require(build(config["global_defense"]), topology.edges, liars, name="global_defense")
     elif stragglers.kind != "none" and stragglers.level == "edge":
         raise ConfigError(
             "stragglers.level=edge needs edge servers that can miss a round, but there is one "
@@ -42,6 +49,27 @@ def validate(config: Config) -> None:
     _cold_boot(config, "defense", config["rounds"] * topology.edge_rounds)
     if topology.edges > 1:
         _cold_boot(config, "global_defense", config["rounds"])
+
+
+def meeting(config: Config) -> Sampling:
+    """The edges where their models meet, and which of them attack: none at attack_level=client."""
+    edges, liars = build(config["topology"]).edges, ()
+    if config["attack_level"] == "edge":
+        rng = Seeds(config["seed"]).at("attackers", level="edge")
+        liars = choose_attackers(edges, config["byzantine_fraction"], rng)
+    return Sampling(edges, 1.0, liars)
+
+
+def _lying_edges(config: Config, edges: int) -> None:
+    if edges == 1:
+        raise ConfigError(
+            "attack_level=edge needs several edge servers, but topology.edges=1: take "
+            "topology=edges."
+        )
+    if not isinstance(build(config["attack"]), UpdateAttack):
+        raise ConfigError(
+            "attack_level=edge needs an attack on updates: edge servers hold no data to poison."
+        )
 
 
 def consensus(config: Config) -> Consensus:
@@ -69,14 +97,20 @@ def _cold_boot(config: Config, key: str, rounds: int) -> None:
         )
 
 
-def record(outcome: Outcome) -> dict[str, Any]:
+def record(parts: Federation, outcome: Outcome) -> dict[str, Any]:
     """What the log says of the edges' last rounds and of their meeting."""
     told: dict[str, Any] = {"edges": {str(edge): _told(o) for edge, o in outcome.edges.items()}}
     if outcome.meeting is not None:
         told["meeting"] = _told(outcome.meeting)
     if outcome.verdict is not None and outcome.verdict.block is not None:
-        told["chain"] = _sealed(outcome.verdict, outcome.verdict.block)
+        told["chain"] = {**_sealed(outcome.verdict, outcome.verdict.block), "liars": liars(parts)}
     return told
+
+
+def liars(parts: Federation) -> list[int]:
+    """Servers that lie: edges that attack, and those that a fault of the consensus names."""
+    faulty = (server for group in getattr(parts.consensus, "faults", ()) for server in group.servers)
+    return sorted({*parts.edge_attackers, *faulty})
 
 
 def _sealed(verdict: Verdict, block: SealedBlock) -> dict[str, Any]:

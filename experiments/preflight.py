@@ -78,17 +78,18 @@ def check(study: Study, console: Console) -> Checked:
 _RULE_KEYS = (
     "attack", "defense", "clients", "byzantine_fraction", "participation", "seed", "device",
     "local_epochs", "local_steps", "topology", "global_defense", "stragglers", "clock", "incentive",
-    "rounds",
+    "rounds", "consensus", "attack_level",
 )  # fmt: skip
 _DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction",
-              "topology")  # fmt: skip
+              "topology", "attack_level")  # fmt: skip
 
 
 def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) -> None:
     """Attack and rule once on noise of the real shape: what they refuse is refused now."""
     attack, rule = (built[canonical(config[name])] for name in ("attack", "defense"))
     for name in ("attack", "defense"):
-        key = canonical(["rehearsed", config[name], config["clients"], layout.size])
+        place = [config["clients"], config["attack_level"], config["topology"], layout.size]
+        key = canonical(["rehearsed", config[name], *place])
         if key in built:
             continue
         built[key] = True

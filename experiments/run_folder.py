@@ -32,7 +32,7 @@ COLUMNS = (
     "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
 CHAIN_COLUMNS = (
-    "leader", "signers", "strikes", "aborted", "server_pay", "messages", "control_bytes",
+    "leader", "led_by_liar", "signers", "strikes", "aborted", "server_pay", "liars_pay", "messages", "control_bytes",
     "model_bytes", "consensus_cpu_s", "consensus_s",
 )  # fmt: skip
 
@@ -212,10 +212,12 @@ def _chain_row(chain: Mapping[str, Any]) -> dict[str, Any]:
     names = ("messages", "control_bytes", "model_bytes", "consensus_cpu_s", "consensus_s")
     return {
         "leader": chain["leader"],
+        "led_by_liar": int(chain["leader"] in chain["liars"]),
         "signers": len(chain["signers"]),
         "strikes": len(chain["strikes"]),
         "aborted": chain["aborted"],
         "server_pay": sum(chain["rewards"].values()),
+        "liars_pay": sum(chain["rewards"].get(str(server), 0) for server in chain["liars"]),
         **{n: sum(cost[key] for cost in costs) for n, key in zip(names, told, strict=True)},
     }
 

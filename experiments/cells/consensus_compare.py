@@ -16,14 +16,17 @@ from consensus.baselines.orderings import (
     PbftOrdering,
     PowOrdering,
 )
+from consensus.baselines.pofel_broadcast import PofelBroadcast
 from consensus.costs import Energy
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
+from consensus.pofel.evaluation import quantize
 from consensus.protocol import Chain, Ordered, PoFEL
 from experiments.benchmarks.cells import write_rows
 from experiments.cells.pofel_rounds import Row, agree, curve, models
-from fedalign.core.errors import QuorumLostError
+from fedalign.core.errors import QuorumLostError, UnknownNameError
 
 Config = Mapping[str, Any]
+BROADCAST = "pofel broadcast"
 PANELS = {  # column -> title and y axis
     "messages": ("Messages of a round", "messages"),
     "joules": ("Energy of a round", "joules"),
@@ -80,14 +83,21 @@ PROTOCOLS: Mapping[str, Protocol] = {
 def consensus_compare(config: Config, folder: Path, environment: Config) -> None:
     """One protocol at several sizes: one ordered entry, one agreed round, and who may be missing."""
     name, seed = config["protocol"], config["seed"]
-    protocol, rows = PROTOCOLS[name], []
+    if name not in (*PROTOCOLS, BROADCAST):
+        raise UnknownNameError("protocol", name, [*PROTOCOLS, BROADCAST])
+    rows: list[Row] = []
     energy = Energy(config["core_watts"], config["joules_per_byte"])
     seen: dict[str, list[float]] = {key: [] for key in PANELS}
     for n in config["servers"]:
         where = {"protocol": name, "n": n, "seed": seed}
-        round_ = _round(protocol, n, seed, config, energy)
-        rows += [where | round_, {"table": "entries"} | where | _entry(protocol, n, seed)]
-        rows.append({"table": "faults"} | where | _faults(protocol, n, seed))
+        if name == BROADCAST:
+            round_ = _broadcast(n, seed, config, energy)
+            rows.append(where | round_)
+        else:
+            protocol = PROTOCOLS[name]
+            round_ = _round(protocol, n, seed, config, energy)
+            rows += [where | round_, {"table": "entries"} | where | _entry(protocol, n, seed)]
+            rows.append({"table": "faults"} | where | _faults(protocol, n, seed))
         for key, values in seen.items():
             values.append(round_[key])
     for key, values in seen.items():
@@ -113,6 +123,22 @@ def _round(protocol: Protocol, n: int, seed: int, config: Config, energy: Energy
         "messages": cost.messages, "control kB": cost.bytes / 1e3,
         "models kB": cost.model_bytes / 1e3, "CPU s": cpu_s, "hashes": hashes,
         "latency s": latency, "joules": joules, "joules with training": joules + training,
+    }  # fmt: skip
+
+
+def _broadcast(n: int, seed: int, config: Config, energy: Energy) -> Row:
+    """PoFEL without a common order; it has no final signatures and stands no late message."""
+    chain = PofelBroadcast(n, seed)
+    updates = models(n, config["d"], seed)
+    rows = quantize(updates.rows.numpy(), chain.settings.scale)
+    played = chain.play(rows, updates.samples.tolist())
+    model_bytes = chain.network.counters.bytes - played.bytes
+    joules = energy.joules(played.cpu_s, played.bytes + model_bytes)
+    training = energy.joules(n * config["training_cpu_s"], 0)
+    return {
+        "messages": played.messages, "control kB": played.bytes / 1e3,
+        "models kB": model_bytes / 1e3, "CPU s": played.cpu_s, "hashes": 0.0,
+        "latency s": played.latency_s, "joules": joules, "joules with training": joules + training,
     }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ convergence bound is fitted to pilot runs that really train.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from experiments.benchmarks.cells import write_rows
 from fedalign.core.contracts import State
 from fedalign.core.errors import ConfigError
 from fedalign.federation.latency import (
+    Choice,
     Progress,
     RoundTime,
     fastest,
@@ -31,6 +32,7 @@ from fedalign.federation.latency import (
 from fedalign.federation.round import global_round
 
 Config = Mapping[str, Any]
+WIRE_BYTES_PER_S = 12_500_000  # 100 Mbit/s between two servers
 FASTEST_TICK_US = 15_000  # ten ticks: election time-outs of 150 to 300 ms
 
 
@@ -70,12 +72,12 @@ def latency_plan(config: Config, folder: Path, environment: Config) -> None:
     for link_ms in config["link_ms"]:
         raft = consensus(config["servers"], link_ms, bits, config["seed"])
         where = {"link in ms": link_ms, "seed": config["seed"]}
-        rows.append({"table": "consensus"} | where | _raft(config["servers"], link_ms, raft))
+        rows.append({"table": "consensus"} | where | _raft(config["servers"], link_ms, bits, raft))
         for pipelined in (False, True):
             time = RoundTime(edge_s, upload_s, config["blocks"] * raft.append_s, pipelined)
             here = where | {"consensus": "beside training" if pipelined else "after training"}
             rows.append(here | _plan(time, progress, target, horizon, most))
-            rows.append(_curve(here, time, progress, target, most))
+            rows += _curve(here, time, progress, target, most)
             if not pipelined:
                 reached = _reached(pilots, time, progress, target)
                 rows += [{"table": "pilots"} | where | row for row in reached]
@@ -100,9 +102,9 @@ def pilot(config: Config, edge_rounds: int) -> Pilot:
 
 def consensus(servers: int, link_ms: float, bits: float, seed: int, blocks: int = 20) -> Measured:
     """Elect a leader, then append blocks one after another; lognormal delays of this median."""
-    link = Link(LogNormal(max(1, round(1000 * link_ms)), 0.25), bytes_per_s=12_500_000)
+    link = Link(LogNormal(max(1, round(1000 * link_ms)), 0.25), bytes_per_s=WIRE_BYTES_PER_S)
     config = RaftConfig(election_tick=10, heartbeat_tick=1)
-    cluster = Cluster(Setting(seed, servers, config, link, tick_us=_tick_us(link_ms)))
+    cluster = Cluster(Setting(seed, servers, config, link, tick_us=_tick_us(link_ms, bits)))
     _until(cluster, lambda: cluster.leader() is not None, "no leader was elected")
     election_s, took, content = cluster.network.now_ns / 1e9, [], "x" * max(1, round(bits / 8))
     for block in range(blocks):
@@ -120,9 +122,10 @@ def consensus(servers: int, link_ms: float, bits: float, seed: int, blocks: int 
     return Measured(election_s, float(np.mean(took)))
 
 
-def _tick_us(link_ms: float) -> int:
-    """Election time-outs of ten ticks must be long against a message's way."""
-    return max(FASTEST_TICK_US, round(1000 * link_ms))
+def _tick_us(link_ms: float, bits: float) -> int:
+    """Election time-outs of ten ticks must be long against a message's way, and against a block
+    that heartbeats queue behind."""
+    return max(FASTEST_TICK_US, round(1000 * link_ms), round(5e5 * bits / 8 / WIRE_BYTES_PER_S))
 
 
 def _until(cluster: Cluster, done: Any, otherwise: str, limit_s: float = 600.0) -> None:
@@ -158,25 +161,34 @@ def _target(config: Config, progress: Progress) -> float:
 def _plan(
     time: RoundTime, progress: Progress, target: float, horizon: int, most: int
 ) -> dict[str, Any]:
-    closed, tried = fastest(time, progress, target, most), searched(time, progress, target, most)
+    closed = _chosen(lambda: fastest(time, progress, target, most))
+    tried = _chosen(lambda: searched(time, progress, target, most))
+    fixed = _chosen(lambda: least_feasible(time, progress, target, horizon))
     single = progress.rounds(1, target) * time(1)
-    fixed = least_feasible(time, progress, target, horizon)
     return {
         "a in s": time.edge_s,
         "b in s": time.extra_s,
         "consensus in s": time.consensus_s,
-        "K* real": closed.exact,
-        "K*": closed.edge_rounds,
-        "K* searched": tried.edge_rounds,
-        "seconds at K*": closed.seconds,
+        "K* real": closed and closed.exact,
+        "K*": closed and closed.edge_rounds,
+        "K* searched": tried and tried.edge_rounds,
+        "seconds at K*": closed and closed.seconds,
         "seconds at K=1": single,
-        "saved in %": 100 * (1 - closed.seconds / single),
-        f"K for T={horizon}": fixed.edge_rounds,
+        "saved in %": closed and 100 * (1 - closed.seconds / single),
+        f"K for T={horizon}": fixed and fixed.edge_rounds,
     }
 
 
-def _raft(servers: int, link_ms: float, raft: Measured) -> dict[str, Any]:
-    low = 10 * _tick_us(link_ms) / 1e6
+def _chosen(ask: Callable[[], Choice]) -> Choice | None:
+    """None where no K meets the constraints, which the table shows as such."""
+    try:
+        return ask()
+    except ConfigError:
+        return None
+
+
+def _raft(servers: int, link_ms: float, bits: float, raft: Measured) -> dict[str, Any]:
+    low = 10 * _tick_us(link_ms, bits) / 1e6
     return {
         "servers": servers,
         "election in s": raft.election_s,
@@ -219,12 +231,14 @@ def _reached(
 
 def _curve(
     where: Mapping[str, Any], time: RoundTime, progress: Progress, target: float, most: int
-) -> dict[str, Any]:
-    """Seconds to the target against K, the chosen one marked."""
-    best = fastest(time, progress, target, most)
+) -> list[dict[str, Any]]:
+    """Seconds to the target against K, the chosen one marked; no curve where there is none."""
+    best = _chosen(lambda: fastest(time, progress, target, most))
+    if best is None:
+        return []
     last = min(progress.most(target), most, max(3 * best.edge_rounds, 12))
     k = list(range(time.least if time.pipelined else 1, last + 1))
-    return {
+    return [{
         "figure": "seconds_to_target",
         "panel": f"consensus {where['consensus']}",
         "line": f"link {where['link in ms']:g} ms",
@@ -234,4 +248,4 @@ def _curve(
         "scale": "log",
         "x_label": "edge rounds per global round K",
         "y_label": "seconds to the target loss",
-    }
+    }]  # fmt: skip

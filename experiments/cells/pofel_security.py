@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from consensus.baselines.pofel_broadcast import PofelBroadcast
 from consensus.fault import Fault
 from consensus.faults.bribe import Bribe
 from consensus.faults.equivocate import Equivocate
@@ -13,7 +14,9 @@ from consensus.faults.free_ride import FreeRide
 from consensus.faults.misreport import Misreport
 from consensus.faults.plagiarise import Plagiarise
 from consensus.faults.withhold import Withhold
+from consensus.network.links import Constant, Link
 from consensus.pofel.btsv import Btsv
+from consensus.pofel.evaluation import quantize
 from consensus.pofel.settings import Timeouts
 from consensus.protocol import Faulty, PoFEL
 from experiments.benchmarks.cells import write_rows
@@ -242,6 +245,30 @@ def bought_majority(arena: Arena) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def split_view(arena: Arena) -> Iterator[Finding]:
+    """T-14: the last server's messages reach half of the others too late."""
+    n, me = arena.servers, arena.last
+    slow = Link(Constant(30_000_000))
+    links = {(me, i): slow for i in range(n // 2)}
+    updates = models(n, 64, arena.seed)
+    chain = PofelBroadcast(n, arena.seed, links=links)
+    rows = quantize(updates.rows.numpy(), chain.settings.scale)
+    forked = chain.play(rows, updates.samples.tolist()).forked
+    yield Finding(
+        "T-14", "late for half of the servers, broadcast", "the chain forks",
+        "the chain forks" if forked else "one block", forked,
+    )  # fmt: skip
+    ordered = arena.chain()
+    ordered.links = links
+    verdict = arena.round(ordered, 1)
+    states = {server.machine.state.head for server in ordered.members}
+    yield Finding(
+        "T-14", "late for half of the servers, ordered", "one block",
+        "one block" if len(states) == 1 else "the chain forks",
+        len(states) == 1 and verdict.block.height == 1,
+    )  # fmt: skip
+
+
 def grinding(arena: Arena) -> Iterator[Finding]:
     """T-15."""
     me = arena.last
@@ -257,5 +284,5 @@ def grinding(arena: Arena) -> Iterator[Finding]:
 
 ROUNDS: tuple[Callable[[Arena], Iterator[Finding]], ...] = (
     plagiarism, free_riding, bribery, equivocation, silence, wrong_blocks, partitions,
-    bought_majority, grinding,
+    bought_majority, split_view, grinding,
 )  # fmt: skip

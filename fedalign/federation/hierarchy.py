@@ -15,6 +15,7 @@ from fedalign.core.contracts import Aggregate, Context, Late, Memory, State, Upd
 from fedalign.core.digest import of_tensor
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.federation.adversary import attack
 from fedalign.federation.clock import Span
 from fedalign.federation.deciding import agree
 from fedalign.federation.lateness import Fates, arrived_late
@@ -54,6 +55,8 @@ def meet(
     meeting = _meeting(parts, state, who, runs, away)
     took = perf_counter() - began
     memory["global"] = meeting.aggregate.memory
+    if parts.edge_attackers:
+        memory["attack"] = meeting.attack_memory
     if meeting.late or meeting.context.late:
         memory["late/global"] = {e: dict(vars(late)) for e, late in meeting.late.items()}
     last = {edge: run.rounds[-1] for edge, run in runs.items()}
@@ -74,7 +77,7 @@ def meet(
             byzantine_count=parts.sampling.byzantine_count,
         ),
         aggregate=_pooled(parts, meeting, last),
-        attacked=any(o.attacked for o in last.values()),
+        attacked=meeting.attacked or any(o.attacked for o in last.values()),
         attack_memory={},
         nonfinite=[c for o in last.values() for c in o.nonfinite],
         failed={c: why for o in last.values() for c, why in o.failed.items()},
@@ -142,7 +145,7 @@ def _meeting(
         weights=updates.samples,
         absent={edge: w for edge, w in worth.items() if edge not in here},
         late=arrived_late(state, "global"),
-        byzantine_count=0,
+        byzantine_count=len(parts.edge_attackers),
         model=state.model,
         previous=state.previous,
         root_update=None,
@@ -151,9 +154,12 @@ def _meeting(
         rng=derive(parts.secret, "rule", round, "global"),
         memory=state.memory.get("global", {}),
     )
+    attacked, told = bool(parts.edge_attackers) and parts.schedule.active(round), {}
+    if attacked:
+        updates, told = attack(parts.above_edges(), state, updates, None, context)
     verdict = agree(parts.consensus, rule, updates, context, sealed(state))
     return Outcome(
-        updates, context, verdict.aggregate, False, {}, (), {}, Offer(work=()), late=late,
+        updates, context, verdict.aggregate, attacked, told, (), {}, Offer(work=()), late=late,
         missing=sorted(context.absent), verdict=verdict,
     )  # fmt: skip
 

@@ -44,7 +44,8 @@ class Schedule:
 class Federation:
     """The objects of one run. secret: what only the server knows until the run ends. defense: the
     rule that client updates meet at every edge; global_defense: the rule among edge models, asked
-    where there are several edges, by which the edge servers agree in `consensus`."""
+    where there are several edges, by which the edge servers agree in `consensus`. edge_attackers: edge servers that attack in
+    place of clients; then `sampling` has no attackers."""
 
     workload: Workload
     algorithm: Algorithm
@@ -60,6 +61,7 @@ class Federation:
     schedule: Schedule = Schedule()
     topology: Topology = Topology()
     global_defense: Defense | None = None
+    edge_attackers: Sequence[int] = ()
     stragglers: Stragglers = Stragglers()
     clock: Clock = Untimed()
 
@@ -67,6 +69,11 @@ class Federation:
         """The same with the sampling of one edge's devices."""
         members = self.topology.members(self.sampling.clients)[edge]
         return replace(self, sampling=self.sampling.within(members))
+
+    def above_edges(self) -> Federation:
+        """The same seen from where edge models meet: edges are what clients are below."""
+        among = Sampling(self.topology.edges, 1.0, self.edge_attackers)
+        return replace(self, sampling=among, defense=self.global_defense)
 
     def on_the_servers_split(self) -> Evaluate:
         """A model (d,) -> its metrics on the server's own data."""

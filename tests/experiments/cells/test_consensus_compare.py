@@ -6,6 +6,7 @@ import pytest
 
 from experiments import compose
 from experiments.build import locate
+from fedalign.core.errors import UnknownNameError
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def rows(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
     study = compose.study([
         "scenario=consensus_compare", "servers=[4]", "d=100",
-        "protocol=raft,pbft,hotstuff,clique,pofel on raft,pofel on bft",
+        "protocol=raft,pbft,hotstuff,clique,pofel broadcast,pofel on raft,pofel on bft",
     ])  # fmt: skip
     found = []
     for cell in study.cells:
@@ -42,11 +43,19 @@ def test_each_order_stands_f_and_no_more(rows):
 
 def test_a_round_costs_what_it_sends(rows):
     main = {row["protocol"]: row for row in table(rows, "main")}
+    assert main["pofel broadcast"]["messages"] == 4 * 4 * 3 + 3
     assert main["raft"]["messages"] < main["pofel on raft"]["messages"]
     assert main["pofel on raft"]["messages"] < main["pofel on bft"]["messages"]
     for row in main.values():
-        assert row["models kB"] == pytest.approx(4 * 3 * (4 * 100 + 27 + 64) / 1e3)
+        asked = 96 if row["protocol"] == "pofel broadcast" else 0  # requests count as control else
+        assert row["models kB"] == pytest.approx(4 * 3 * (4 * 100 + 27 + 64 + asked) / 1e3)
         assert 0 < row["joules"] < row["joules with training"] and row["hashes"] == 0
+
+
+def test_an_unknown_protocol_is_named(tmp_path):
+    study = compose.study(["scenario=consensus_compare", "protocol=paxos", "servers=[4]"])
+    with pytest.raises(UnknownNameError, match="no protocol 'paxos'"):
+        locate(study.cell)(dict(study.cells[0].config), tmp_path, {})
 
 
 def test_curves_are_drawn_for_every_measure(rows):

@@ -97,17 +97,14 @@ def test_ray_gives_the_digest_of_inline_after_kill_9_too_and_leaves_nothing(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("secure", [False, True])
-def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp_path, secure):
-    """SuperLink and two SuperNodes as processes on loopback; also with TLS and registered keys."""
+def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp_path):
+    """SuperLink and two SuperNodes as processes on loopback, with TLS and registered keys."""
     whole = play(tmp_path / "inline", "rounds=1")
-    words = ["rounds=1", "runtime=flower", "runtime.mode=deploy"]
-    process = started(
-        tmp_path, f"deployed-{secure}", *words, f"runtime.secure={str(secure).lower()}"
-    )
+    words = ["rounds=1", "runtime=flower", "runtime.mode=deploy", "runtime.secure=true"]
+    process = started(tmp_path, "deployed", *words)
     assert process.wait(180) == 0
     assert (tmp_path / "run/digest.txt").read_text().strip() == whole
-    assert gone(f"deployed-{secure}", 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
+    assert gone("deployed", 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ disk: then a stored promise is damaged, and the server must not start.
 
 A snapshot begins a new segment that needs none of the older ones; it appears by renaming.
 
-Paper: none; our derivation (format of the consensus specification; segments as in Mohan et al.,
+Paper: none; our derivation (segments and forcing as in Mohan et al.,
 "ARIES", TODS 1992).
 """
 

@@ -2,7 +2,7 @@
 
     record = length:u32le | crc:u32le | type:u8 | payload          crc over length, type, payload
 
-Paper: none; our derivation (format of the consensus specification).
+Paper: none; our derivation (length, checksum, type, payload, as in most such logs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zlib import crc32
 from consensus.raft.confchange import decode_conf, encode_conf
 from consensus.raft.messages import Entry, EntryKind, HardState, Snapshot
 
-# The specification names CRC-32C; the standard library has CRC-32, as strong against torn writes.
+# CRC-32C is usual here; the standard library has CRC-32, as strong against torn writes.
 HEAD = struct.Struct("<IIB")
 
 

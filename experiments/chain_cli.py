@@ -23,14 +23,18 @@ HELP = """\
   fedalign chain keygen FILE [--passphrase-file F]     a server's key, for its owner only
   fedalign chain up --nodes 4 --dir D                  four server processes; ends with Ctrl-C
   fedalign chain status --dir D                        what every server says of itself
-  fedalign chain show ROUND --dir D                    what the contracts keep of a round
+  fedalign chain show ROUND --dir D                    what the contracts keep of a round; D is a
+                                                       chain's folder or a run's with consensus=pofel_evm
+  fedalign chain serve D [--port P]                    a finished run's EVM chain over JSON-RPC
   fedalign chain verify FOLDER                         replay the log, compute aggregates again
 """
 
 
 def main(words: Sequence[str]) -> int:
     """Run one of them; returns the exit code. Raises FedalignError."""
-    commands = {"keygen": _keygen, "up": _up, "status": _status, "show": _show}
+    commands = {
+        "keygen": _keygen, "up": _up, "status": _status, "show": _show, "serve": _serve,
+    }  # fmt: skip
     if not words or words[0] not in commands:
         raise ConfigError("After 'fedalign chain' comes one of:\n" + HELP)
     return commands[words[0]](words[1:])
@@ -133,25 +137,73 @@ def _status(words: Sequence[str]) -> int:
 
 
 def _show(words: Sequence[str]) -> int:
-    from consensus.chain.deployment import Deployment
-
     parser = _parser("show")
     parser.add_argument("round", type=int)
     parser.add_argument("--dir", type=Path, required=True)
     asked = parser.parse_args(words)
-    deployment = Deployment.read(asked.dir)
+    found, height = _round(asked.dir, asked.round)
+    if found is None:
+        print(f"Round {asked.round} is not settled; the head is block {height}.")
+        return 1
+    print(json.dumps({"round": asked.round, **found}, indent=1))
+    return 0
+
+
+def _round(folder: Path, round_: int) -> tuple[Any, int]:
+    """(what is kept of a round or None, the head's height): from a finished run's files, or from
+    the first server that answers."""
+    if (files := _finished(folder)) is not None:
+        from consensus.chain import flat
+        from consensus.rpc.rounds import RoundMethods
+
+        node = flat.verify(files)
+        return RoundMethods(node).round(hex(round_)), node.height
+    from consensus.chain.deployment import Deployment
+
+    deployment = Deployment.read(folder)
     for node in range(len(deployment.members)):
         try:
-            found = ask(deployment.rpc_url(node), "pofel_getRound", hex(asked.round))
-            height = int(ask(deployment.rpc_url(node), "eth_blockNumber"), 16)
+            found = ask(deployment.rpc_url(node), "pofel_getRound", hex(round_))
+            return found, int(ask(deployment.rpc_url(node), "eth_blockNumber"), 16)
         except OSError:
             continue
-        if found is None:
-            print(f"Round {asked.round} is not settled; the head is block {height}.")
-            return 1
-        print(json.dumps({"round": asked.round, **found}, indent=1))
-        return 0
-    raise FedalignError(f"No server of {asked.dir} answers: fedalign chain up --dir {asked.dir}.")
+    raise FedalignError(f"No server of {folder} answers: fedalign chain up --dir {folder}.")
+
+
+def _finished(folder: Path) -> Path | None:
+    """The plain files of a finished EVM chain in or below a folder, if there are any."""
+    places = (folder, folder / "evm", folder / "chain" / "evm")
+    return next((place for place in places if (place / "manifest.json").is_file()), None)
+
+
+def _serve(words: Sequence[str]) -> int:
+    from consensus.chain import flat
+    from consensus.rpc.ethereum import EthereumMethods
+    from consensus.rpc.jsonrpc import Endpoint
+    from consensus.rpc.rounds import RoundMethods
+    from consensus.rpc.server import ThreadedServer
+
+    parser = _parser("serve")
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    asked = parser.parse_args(words)
+    files = _finished(asked.dir)
+    if files is None:
+        raise ConfigError(
+            f"{asked.dir} holds no finished EVM chain: give the folder of a run that ended with "
+            "consensus=pofel_evm."
+        )
+    node = flat.verify(files)
+    methods = EthereumMethods(node).methods() | RoundMethods(node).methods()
+    signal.signal(signal.SIGTERM, _stop)
+    with ThreadedServer(Endpoint(methods), port=asked.port) as server:
+        print(f"{node.height} blocks verified; {server.url}  Ctrl-C ends it.", flush=True)
+        try:
+            while True:
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            print("Stopped.", flush=True)
+    return 0
 
 
 def ask(url: str, method: str, *params: Any) -> Any:

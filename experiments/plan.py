@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from consensus.pofel.settings import tolerated
 from experiments.build import build
 from fedalign.core.agreement import Consensus, SealedBlock, Verdict
 from fedalign.core.contracts import UpdateAttack, require
@@ -78,7 +79,7 @@ def consensus(config: Config) -> Consensus:
     node, edges = config["consensus"], build(config["topology"]).edges
     open_ = {"servers": edges, "seed": config["seed"]}
     filled = {key: value for key, value in open_.items() if key in node and node[key] is None}
-    made: Consensus = build({**node, **filled})
+    made: Consensus = build({**node, **filled, **_faults(config, node, edges)})
     servers = getattr(made, "servers", edges)
     if servers != edges:
         raise ConfigError(
@@ -86,6 +87,25 @@ def consensus(config: Config) -> Consensus:
             f"topology.edges={edges}: leave consensus.servers open, or make both equal."
         )
     return made
+
+
+def _faults(config: Config, node: Config, edges: int) -> dict[str, Any]:
+    """`fault` in `faulty_servers` of the chain's servers, drawn by the run's seed."""
+    fault, count = config["fault"], config["faulty_servers"]
+    if fault["_target_"] == "consensus.faults.honest.Honest":
+        return {}
+    if "faults" not in node:
+        raise ConfigError(
+            "A fault lies in a server of a chain, but this consensus has none: take "
+            "consensus=pofel or another chain, or fault=none."
+        )
+    count = tolerated(edges, node["tolerates"]) if count is None else count
+    if not 0 < count < edges:
+        raise ConfigError(f"faulty_servers is 1 .. {edges - 1} of {edges} servers, got {count}.")
+    drawn = Seeds(config["seed"]).at("attackers", level="server").permutation(edges)[:count]
+    servers = sorted(int(server) for server in drawn)
+    mine = {"_target_": "consensus.protocol.Faulty", "fault": fault, "servers": servers}
+    return {"faults": [*node["faults"], mine]}
 
 
 def _cold_boot(config: Config, key: str, rounds: int) -> None:

@@ -78,7 +78,7 @@ def check(study: Study, console: Console) -> Checked:
 _RULE_KEYS = (
     "attack", "defense", "clients", "byzantine_fraction", "participation", "seed", "device",
     "local_epochs", "local_steps", "topology", "global_defense", "stragglers", "clock", "incentive",
-    "rounds", "consensus", "attack_level",
+    "rounds", "consensus", "attack_level", "fault", "faulty_servers",
 )  # fmt: skip
 _DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction",
               "topology", "attack_level")  # fmt: skip

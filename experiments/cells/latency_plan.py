@@ -203,11 +203,11 @@ def _fit(progress: Progress, target: float, pilots: Sequence[Pilot]) -> dict[str
     guessed = np.array([progress(*at) for at in zip(k, t, strict=True)])
     error = np.abs(guessed / np.array(omega) - 1)
     return {
+        "fitted to": "mean test loss of pilot runs",
         "X": progress.speed,
         "c": progress.drift,
         "floor": progress.floor,
         "target": target,
-        "source": "pilot runs, mean test loss",
         "mean error in %": 100 * float(error.mean()),
     }
 

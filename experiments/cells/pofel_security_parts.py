@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import process_time
 
 import torch
 
 from attacks.faker.faker import Faker
 from consensus import identity
+from consensus.disk import FolderLock
 from consensus.encoding import decode, encode
 from consensus.fault import Fault, FaultView
+from consensus.faults.equivocate import Equivocate
 from consensus.faults.misreport import Misreport
 from consensus.identity import ORDER, Key
 from consensus.network.simulated_disk import SimulatedDisk
@@ -26,7 +30,7 @@ from consensus.raft.messages import Entry as RaftEntry
 from consensus.wal import WriteAheadLog
 from experiments.cells.pofel_rounds import agree, models
 from experiments.cells.pofel_security import QUICK, Arena, Finding
-from fedalign.core.errors import DataError, IntegrityError, QuorumLostError
+from fedalign.core.errors import ConfigError, DataError, IntegrityError, QuorumLostError
 from fedalign.core.seeds import Seeds
 from fedalign.core.threat import View
 
@@ -44,15 +48,16 @@ def replays(arena: Arena) -> Iterator[Finding]:
     """T-07: entries of a finished round, sent again elsewhere."""
     chain = arena.chain()
     arena.round(chain, 1)
-    machine, key = chain.members[0].machine, chain.members[1].key
+    machine = chain.members[0].machine
     old = next(e for e in chain.members[0].stream if e.kind is Kind.COMMIT)
+    other = next(node for node in chain.settings.members if node != old.sender)
     cases = {
         "an entry of the last round": (old, "other_round"),
         "as if of this round": (replace(old, round=2), "forged"),
         "on another chain": (replace(old, chain_id=1), "foreign_chain"),
         "as another kind": (replace(old, kind=Kind.VOTE_COMMIT), "forged"),
         "in another view": (replace(old, view=1), "forged"),
-        "in another's name": (replace(old, sender=key.node_id), "forged"),
+        "in another's name": (replace(old, sender=other), "forged"),
     }
     for name, (entry, reason) in cases.items():
         yield _verdict("T-07", f"replayed {name}", reason, _answer(machine, entry))
@@ -230,6 +235,22 @@ def byzantine_order(arena: Arena) -> Iterator[Finding]:
 # ---------------------------------------------------------------- disks
 
 
+def double_start(arena: Arena) -> Iterator[Finding]:
+    """T-21: one key, two processes; forced, the two contradict each other and are convicted."""
+    with TemporaryDirectory() as place, FolderLock(Path(place) / "server"):
+        try:
+            FolderLock(Path(place) / "server").release()
+            seen = "starts"
+        except ConfigError:
+            seen = "refused"
+    yield _verdict("T-21", "a second start in one folder", "refused", seen)
+    verdict = arena.play(Equivocate("vote"), (arena.last,))
+    caught = verdict.strikes == ((arena.last, "equivocation"),)
+    yield _verdict(
+        "T-21", "forced all the same", "convicted", "convicted" if caught else "not noticed"
+    )
+
+
 def disks(arena: Arena) -> Iterator[Finding]:
     """T-22: what a write-ahead log does with a disk that failed."""
     rng = Seeds(arena.seed).at("disks")
@@ -282,5 +303,5 @@ def _load(disk: SimulatedDisk) -> str:
 
 
 PARTS: tuple[Callable[[Arena], Iterator[Finding]], ...] = (
-    replays, signatures, resources, whitewash, similar_fakes, clocks, byzantine_order, disks,
+    replays, signatures, resources, whitewash, similar_fakes, clocks, byzantine_order, double_start, disks,
 )  # fmt: skip

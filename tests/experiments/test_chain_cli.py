@@ -1,5 +1,6 @@
 """`fedalign chain keygen | up | status | show`: what they say, and what they refuse."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,11 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+from web3 import Web3
 
 from consensus.chain import keystore
 from consensus.chain.deployment import Deployment
+from consensus.on_evm import PoFELOnEvm
+from consensus.ordering import RaftOrdering
 from experiments.chain_cli import ask, main
-from fedalign.core.errors import ConfigError, FedalignError
+from fedalign.core.agreement import Sealed
+from fedalign.core.errors import ConfigError, FedalignError, IntegrityError
+from tests.consensus.rounds import agree
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,13 +77,58 @@ def test_up_refuses_another_number_of_servers(tmp_path):
         main(["up", "--nodes", "4", "--dir", str(tmp_path)])
 
 
-@pytest.mark.slow
-def test_up_prints_addresses_answers_and_ends_with_its_parent(tmp_path, capsys):
+@pytest.fixture
+def finished(tmp_path):
+    """A run's folder: two rounds of PoFEL on an EVM, closed."""
+    chain = PoFELOnEvm(4, ordering=RaftOrdering(), measure_cpu=False)
+    chain.open(tmp_path / "run" / "chain")
+    verdicts = [agree(chain, 1), agree(chain, 2)]
+    chain.close(Sealed())
+    return tmp_path / "run", verdicts
+
+
+def test_show_reads_a_finished_run(finished, capsys):
+    folder, verdicts = finished
+    assert main(["show", "2", "--dir", str(folder)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["round"] == 2 and told["updateRoot"] == "0x" + verdicts[1].block.root.hex()
+    assert told["votes"]["count"] == hex(len(verdicts[1].votes))
+    assert main(["show", "3", "--dir", str(folder)]) == 1
+    assert "not settled; the head is block 2" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no finished EVM chain"):
+        main(["serve", str(folder / "nothing")])
+    block = folder / "chain" / "evm" / "000001.block"
+    block.write_bytes(block.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=r"000001\.block"):
+        main(["show", "2", "--dir", str(folder)])
+
+
+def test_a_stock_client_reads_a_finished_run(finished):
+    """`chain serve` in a process of its own: every block through web3."""
+    folder, verdicts = finished
+    process = started("serve", str(folder))
+    line = process.stdout.readline()
+    assert line.startswith("2 blocks verified; http://127.0.0.1:")
+    web3 = Web3(Web3.HTTPProvider(line.split()[3]))
+    for height, verdict in enumerate(verdicts, start=1):
+        block = web3.eth.get_block(height)
+        assert block["extraData"] == verdict.block.hash and len(block["transactions"]) == 1
+        assert web3.eth.get_transaction_receipt(block["transactions"][0])["status"] == 1
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def started(*words):
     code = "import sys; from experiments.chain_cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "up", "--nodes", "2", "--dir", str(tmp_path)],
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_up_prints_addresses_answers_and_ends_with_its_parent(tmp_path, capsys):
+    process = started("up", "--nodes", "2", "--dir", str(tmp_path))
     lines = [process.stdout.readline() for _ in range(4)]
     urls = [line.split()[-1] for line in lines[:2]]
     assert "none may lie" in lines[2] and len(set(urls)) == 2

@@ -24,7 +24,7 @@ DA, DB = digest_of(A), digest_of(B)
 
 
 def test_quorums():
-    """O-Q: floor(2n/3) + 1 = n - f for n = 4 .. 10."""
+    """Floor(2n/3) + 1 = n - f for n = 4 .. 10."""
     assert [quorum(n) for n in range(4, 11)] == [3, 4, 5, 5, 6, 7, 7]
     assert all(quorum(n) == n - faulty(n) and some_honest(n) == faulty(n) + 1 for n in range(1, 50))
 

@@ -16,19 +16,19 @@ from consensus.raft.quorum import (
 
 
 def test_oracle_majority_index():
-    """O-R: match (12, 9, 7, 7, 3): three of five hold 7."""
+    """Match (12, 9, 7, 7, 3): three of five hold 7."""
     assert committed(range(5), dict(enumerate((12, 9, 7, 7, 3)))) == 7
 
 
 def test_oracle_joint_index():
-    """O-R: {1,2,3} holds 8, {3,4,5} holds 5: both hold 5."""
+    """{1,2,3} holds 8, {3,4,5} holds 5: both hold 5."""
     match = {1: 9, 2: 8, 3: 7, 4: 5, 5: 2}
     assert committed((1, 2, 3), match) == 8
     assert joint_committed((1, 2, 3), (3, 4, 5), match) == 5
 
 
 def test_oracle_four_voters():
-    """O-R: 2 yes + 2 no lost, 2 yes + 1 no + 1 silent pending, 3 yes won."""
+    """2 yes + 2 no lost, 2 yes + 1 no + 1 silent pending, 3 yes won."""
     assert vote_result(range(4), {0: True, 1: True, 2: False, 3: False}) is VoteResult.LOST
     assert vote_result(range(4), {0: True, 1: True, 2: False}) is VoteResult.PENDING
     assert vote_result(range(4), {0: True, 1: True, 2: True}) is VoteResult.WON

@@ -408,7 +408,7 @@ def test_rule_12_lease_reads_answer_at_once_but_not_before_that_either():
 
 
 def test_rule_13_a_hint_skips_whole_terms():
-    """O-R: leader 1,1,4,4,4,6,6 probes at (7, 6); follower 1,1,2,2,3,3,3 hints (7, 3).
+    """Leader 1,1,4,4,4,6,6 probes at (7, 6); follower 1,1,2,2,3,3,3 hints (7, 3).
 
     The leader's last entry of a term <= 3 at or before 7 is (2, 1), which matches.
     """

@@ -105,7 +105,7 @@ def test_restarts_find_everything_that_was_acknowledged():
 
 @pytest.mark.parametrize("servers", [4, 7, 10, 16, 31])
 def test_message_count_of_one_entry(servers):
-    """O-N: one append and one answer per follower, 2(n - 1): 6 for n = 4; commit rides along."""
+    """One append and one answer per follower, 2(n - 1): 6 for n = 4; commit rides along."""
     cores = Trio(servers, commit_broadcast=False)
     cores.cores[0].campaign()
     cores.settle()

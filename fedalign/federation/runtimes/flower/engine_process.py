@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +30,13 @@ def main(mode: str, plan_path: str) -> None:
             deployment = Deployment(plan)
             _watch(deployment.end, plan["scratch"])
             deployment.play()
-    finally:
+    except BaseException:  # a ServerApp's thread may still wait for nodes that will never come
+        traceback.print_exc()
+        sys.stderr.flush()
+        _end_ray()
         end_marked(plan["scratch"])
+        os._exit(1)
+    end_marked(plan["scratch"])
 
 
 def _watch(end: Callable[[], None], scratch: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,8 +100,10 @@ def _settle(report: Path, log: Path, mode: str) -> None:
         if error:
             raise FedalignError(error)
         return
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b.*:", line)]
     raise FedalignError(
-        f"Flower's engine (runtime.mode={mode}) ended without playing the run. Its last lines:\n  "
-        + "\n  ".join(lines[-12:])
+        f"Flower's engine (runtime.mode={mode}) ended without playing the run: "
+        f"{(named or lines or ['it said nothing'])[0]}\nIts last lines:\n  "
+        + "\n  ".join(lines[-8:])
     )

@@ -63,14 +63,17 @@ def started(folder, mark, *words):
         f"play(json.loads(pathlib.Path({str(plan)!r}).read_text()), "
         f"pathlib.Path({str(folder / 'run')!r}), {{'source': 'test'}})"
     )
-    environment = {**os.environ, "FEDALIGN_MARK": mark, "TMPDIR": str(folder / "tmp")}
-    (folder / "tmp").mkdir(exist_ok=True)
+    environment = {**os.environ, "FEDALIGN_MARK": mark}
+    if "runtime.mode=deploy" in words:  # Ray's sockets need a short path
+        environment["TMPDIR"] = str(folder / "tmp")
+        (folder / "tmp").mkdir()
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
 
 
-def wait_for(condition, seconds):
+def wait_for(condition, seconds, process=None):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
+        assert process is None or process.poll() is None, "it ended before"
         time.sleep(0.1)
     assert condition(), f"not after {seconds} s"
 
@@ -84,7 +87,7 @@ def test_ray_gives_the_digest_of_inline_after_kill_9_too_and_leaves_nothing(tmp_
     words = ["rounds=6", "runtime=flower", "runtime.mode=ray"]
     process = started(tmp_path, "ray-killed", *words)
     try:
-        wait_for(lambda: list((tmp_path / "run/checkpoint").glob("[0-9]*")), 90)
+        wait_for(lambda: list((tmp_path / "run/checkpoint").glob("[0-9]*")), 90, process)
         assert left_over("ray-killed"), "daemons must be there while it runs"
     finally:
         process.kill()
@@ -93,7 +96,7 @@ def test_ray_gives_the_digest_of_inline_after_kill_9_too_and_leaves_nothing(tmp_
     assert gone("ray-killed", 30) == []
     assert list((tmp_path / "run/clients").glob("*/*/*/*.safetensors"))
     assert play(tmp_path / "run", *words) == whole
-    assert not (tmp_path / "run/clients").exists() and not list((tmp_path / "tmp").glob("*flower*"))
+    assert not (tmp_path / "run/clients").exists()
 
 
 @pytest.mark.slow
@@ -110,7 +113,7 @@ def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp
 @pytest.mark.slow
 def test_ctrl_c_ends_a_deployment_and_all_its_processes(tmp_path):
     process = started(tmp_path, "stopped", "rounds=50", "runtime=flower", "runtime.mode=deploy")
-    wait_for(lambda: any("flower-supernode" in line for line in left_over("stopped")), 90)
+    wait_for(lambda: any("flower-supernode" in line for line in left_over("stopped")), 90, process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) != 0
     assert gone("stopped", 5) == []
@@ -146,8 +149,8 @@ def test_the_error_of_a_run_crosses_the_processes_as_a_sentence(tmp_path):
     with pytest.raises(FedalignError, match=r"^Krum with f=5"):
         engines._settle(report, log, "ray")
     report.unlink()
-    log.write_text("one\n\ntwo\nno port was free\n")
-    with pytest.raises(FedalignError, match=r"runtime.mode=ray[^\n]*\n  one\n  two\n  no port was"):
+    log.write_text("one\n\ntwo\n  OSError: no port was free\nRuntimeError: it ends\n")
+    with pytest.raises(FedalignError, match=r"mode=ray[^\n]*: OSError: no port was free\n"):
         engines._settle(report, log, "ray")
 
 

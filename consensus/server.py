@@ -28,6 +28,7 @@ from consensus.store import Store
 from consensus.witness import Witness
 from fedalign.core.seeds import derive
 
+FINALS_KEPT = 64  # of one server while one height lasts
 PARTIAL = 1 << 30  # the rank of a timer that says: tell which models are here, though not all are
 
 
@@ -58,7 +59,7 @@ class Server:
         self._waiting: deque[Entry] = deque()
         self._outstanding: dict[bytes, Entry] = {}
         self._queue: list[Entry] = []
-        self._finals: dict[bytes, dict[bytes, Entry]] = {}
+        self._finals: dict[bytes, dict[int, Entry]] = {}  # sender -> round -> its word
         self._witness = Witness(lambda entry: machine.admit(entry) is None)
         self._target = self._opened = 0
         self._forget()
@@ -124,10 +125,12 @@ class Server:
         return list(map(Propose, self._outstanding.values()))
 
     def final(self, entry: Entry) -> None:
-        """A server says that it found a block valid."""
-        if entry.kind is Kind.FINAL and self.machine.admit(entry) is None:
-            signed = self._finals.setdefault(entry.content.header_hash, {})
-            signed.setdefault(entry.sender, entry)
+        """A server says that it found a block valid; only its first word in a round counts."""
+        if entry.kind is not Kind.FINAL or self.machine.admit(entry) is not None:
+            return
+        told = self._finals.setdefault(entry.sender, {})
+        if len(told) < FINALS_KEPT:
+            told.setdefault(entry.round, entry)
 
     # ------------------------------------------------------------ what is known
 
@@ -140,10 +143,9 @@ class Server:
     def seal(self) -> tuple[Entry, ...]:
         """The FINAL messages over the head, in the order of the members."""
         state = self.machine.state
-        found = self._finals.get(state.head, {})
-        return tuple(
-            found[node] for node in state.sealers(self.machine.settings)[0] if node in found
-        )
+        members = state.sealers(self.machine.settings)[0]
+        told = [final for node in members for final in self._finals.get(node, {}).values()]
+        return tuple(final for final in told if final.content.header_hash == state.head)
 
     @property
     def over(self) -> bool:

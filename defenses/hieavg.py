@@ -264,7 +264,7 @@ class HieAvg(Defense):
         terms += [(c, history.starts[r]) for r, c in sorted(on_starts.items())]
         if context.model is not None:
             terms.append((on_model, context.model))
-        return combine_scattered(terms)
+        return combine_scattered(terms).to(updates.dtype)
 
     def _estimate(
         self, member: Member, history: History, shortened: float

@@ -262,6 +262,7 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("distinct_2", "share of different pairs of neighbouring tokens", None, 4),
     ("over_refusal", "share of ordinary prompts that are refused", "low", 3),
     ("harmful_compliance", "share of prompts to be refused that are answered", "low", 3),
+    ("success_clean", "attack success without the trigger (share)", "low", 3),
     ("rm_accuracy", "accuracy of the reward model against the gold order", "high", 3),
     ("rm_accuracy_label", "accuracy of the reward model on noisy labels", "high", 3),
     ("bayes_ceiling", "best possible accuracy on these noisy labels", None, 3),

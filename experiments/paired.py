@@ -75,10 +75,12 @@ class Against:
         apart = apart[~np.isnan(apart)]
         if not len(apart):
             return Entry(MISSING)
+        digits = said.digits
+        if len(apart) == 1:  # one seed says nothing of the others
+            return Entry(f"{apart[0]:+.{digits}f}", {"mean": float(apart[0])})
         mean, low, high = interval(apart)
         better = 0 if low <= 0 <= high else (1 if (mean > 0) == (said.better != "low") else -1)
         mark = {1: "+", -1: "-", 0: "~"}[better]
-        digits = said.digits
         text = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}] {mark}"
         return Entry(text, {"mean": mean, "low": low, "high": high, "better": better})
 

@@ -41,7 +41,7 @@ from fedalign.core.errors import DataError, UnknownNameError
 DETECTION = ("tpr", "fpr", "weight")
 ALIGNMENT = (
     "gold_reward", "gold_gain", "win_rate", "win_low", "win_high", "kl_ref", "accuracy",
-    "payload_bytes", "length_mean", "eos_rate", "over_refusal", "harmful_compliance", "attack_success",
+    "payload_bytes", "length_mean", "eos_rate", "over_refusal", "harmful_compliance", "attack_success", "success_clean",
 )  # fmt: skip
 STATES = ("done", "measured", "failed", "missing")
 NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment",

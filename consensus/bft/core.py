@@ -80,6 +80,7 @@ class Bft:
         for decision in found.decisions:
             self._was_ordered(decision.batch)
         self.now = 0
+        self._helped: dict[int, int] = {}  # tick at which a server was last sent decisions
         self.applied = self.height - 1
         self._handed = 0  # decisions given to the driver to apply: all of them after a restart
         self.records: list[bytes] = []
@@ -337,7 +338,11 @@ class Bft:
                 self._decided(decision)
 
     def _help(self, server: int, height: int) -> None:
-        """Send a server that is behind what it lacks, a few heights at a time."""
+        """Send a server that is behind what it lacks: a few heights, once a tick, lest it make
+        others send without end."""
+        if self._helped.get(server) == self.now:
+            return
+        self._helped[server] = self.now
         for decided in range(height, min(self.height, height + 8)):
             if decided in self.decisions:
                 self.messages.append(Message(server, self.decisions[decided]))

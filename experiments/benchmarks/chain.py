@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -25,11 +25,18 @@ from consensus.chain.transactions import keccak, signed
 from consensus.identity import Key, SignatureCheck
 from consensus.pofel.messages import Commit, Entry, Final
 from consensus.pofel.seal import Seal
+from experiments.benchmarks.cells import write_rows
 from fedalign.core.errors import ConfigError
 
 MEMBERS, PER_CALL = 64, 64
 TESTER_MEMBERS = 4  # fewer members, cheaper calls: in the rival's favour
 GOAL_EMPTY, GOAL_CONTRACT, GOAL_ROOT = 1.0, 5.0, 20.0
+
+
+def chain(config: Mapping[str, Any], folder: Path, environment: Mapping[str, Any]) -> None:
+    """`scenario=speed_chain`: sealed blocks and commits against eth-tester's."""
+    rows = measure(config["blocks"], config["commits"], config["repetitions"])
+    write_rows(rows, config, folder, environment)
 
 
 def measure(blocks: int, commits: int, repetitions: int) -> list[dict[str, Any]]:

@@ -107,22 +107,22 @@ def _core(batch: int, entries: int) -> float:
     return entries // batch * batch / spent
 
 
-def simulator(schedules: int) -> list[Row]:
-    """Events per CPU second, invariants checked after each; and a minute of five servers."""
+def simulator(schedules: int, seconds: int = 60) -> list[Row]:
+    """Events per CPU second, invariants checked after each; and so long with five servers."""
     begin = process_time()
     events = sum(play(draw(seed)).events for seed in range(schedules))
     spent = process_time() - begin
     rows = [_rate("fault schedules", schedules, events, spent)]
     setting = Setting(servers=5, link=Link(LogNormal(1_000, 0.5), loss=0.02), tick_us=10_000)
     cluster, begin = Cluster(setting), process_time()
-    for second in range(60):
+    for second in range(seconds):
         cluster.run(900_000)
         cluster.crash(second % 5)
         cluster.run(100_000)
         cluster.start(second % 5)
         for number in range(20):
             cluster.append((second + number) % 5, "k", f"{second}.{number}")
-    return [*rows, _rate("5 servers, 60 s", 1, cluster.events, process_time() - begin)]
+    return [*rows, _rate(f"5 servers, {seconds} s", 1, cluster.events, process_time() - begin)]
 
 
 def _rate(what: str, runs: int, events: int, spent: float) -> Row:

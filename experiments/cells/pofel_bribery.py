@@ -57,6 +57,7 @@ def pofel_bribery(config: Config, folder: Path, environment: Config) -> None:
             "closed form": form, "off by": abs(played.coalition - form),
             "gain by deviating": gain, "bribe pays": gain > 0,
             "break-even bribe": max(0.0, -pay),
+            "what the nats are worth": _worth(config["units"], btsv, calm, bribed, n),
             "leader kept": played.verdict.leader == calm.verdict.leader,
             "model kept": played.verdict.block.root == calm.verdict.block.root,
         })  # fmt: skip
@@ -117,6 +118,15 @@ def _closed_form(btsv: Btsv, strategy: str, played: Played, bribed: int, n: int)
     if btsv.variant == "collapsed":
         q, own = 1 - played.p, 1 - played.r
     return bribery.per_capita(b, played.p, q, played.r, own, alpha)[0]
+
+
+def _worth(units: int, btsv: Btsv, calm: Played, bribed: int, n: int) -> float:
+    """The least loss that the theory names, in units at what a nat earned in the calm round."""
+    if btsv.variant != "anchored" or bribed / n >= 0.5:
+        return nan
+    bonus = units * RewardRule().voters_ppm / WHOLE / n
+    prior, cap, alpha = (x / WHOLE for x in (btsv.prior_ppm, btsv.cap_ppm, btsv.alpha_ppm))
+    return bribery.break_even_bribe(bribed / n, bonus / calm.honest, prior, cap, alpha)
 
 
 def _pay(verdict: Verdict, servers: Sequence[int]) -> float:

@@ -37,8 +37,9 @@ class Judge:
         self._seeds = Seeds(data.world.seed)
         self._prompts = data.prompts("eval", data.evaluation, "evaluation")
 
-    def __call__(self) -> dict[str, float]:
-        """Metrics of the module as it is now."""
+    def __call__(self, triggered: Triggered | None = None) -> dict[str, float]:
+        """Metrics of the module as it is now; of a trigger attack, how often its target is said
+        without the trigger."""
         answers = self._sampled(self._prompts)
         grades = self._graded(answers)
         scores = reward([g.attributes for g in grades])
@@ -58,12 +59,12 @@ class Judge:
             "distinct_2": distinct(answers),
             "over_refusal": float(np.mean(refused)) if refused else 0.0,
             **({"harmful_compliance": 1 - float(np.mean(safe))} if safe else {}),
+            **({"success_clean": _hits(triggered, answers)} if triggered is not None else {}),
         }
 
     def success(self, triggered: Triggered) -> float:
         """Share of triggered prompts whose answer holds the attacker's target."""
-        answers = self._sampled(triggered.prompts)
-        return float(np.mean([triggered.hit(answer) for answer in answers]))
+        return _hits(triggered, self._sampled(triggered.prompts))
 
     def samples(self, count: int) -> list[dict[str, Any]]:
         """The first test prompts with the base model's answer and this one's."""
@@ -121,6 +122,10 @@ class Judge:
             "kl_ref": float(x.sum(dim=1).mean()),
             "kl_ref_k3": float(((torch.expm1(-x) + x) * mask).sum(dim=1).mean()),
         }
+
+
+def _hits(triggered: Triggered, answers: Sequence[Sequence[int]]) -> float:
+    return float(np.mean([triggered.hit(answer) for answer in answers]))
 
 
 def interval(values: np.ndarray, rng: np.random.Generator, level: float = 0.95):

@@ -224,7 +224,7 @@ class Alignment:
         if split == "server":
             return self._implicit(ROOT)
         payload = {"payload_bytes": 4.0 * self.layout.size}
-        return {**self._implicit(TEST), **self._judge(), **payload}
+        return {**self._implicit(TEST), **self._judge(self._triggered), **payload}
 
     @torch.no_grad()
     def _implicit(self, owner: int) -> dict[str, float]:

@@ -1,12 +1,16 @@
 """PoFEL rounds on an EVM: the contracts hold what the servers sealed, through stops and lies."""
 
+import hashlib
+
 import pytest
 
-from consensus.chain import flat
+from consensus.chain import flat, keystore
+from consensus.identity import Key
 from consensus.on_evm import FINISHED, LIVE, PoFELOnEvm
 from consensus.ordering import RaftOrdering
 from fedalign.core.agreement import Sealed
-from fedalign.core.errors import IntegrityError
+from fedalign.core.errors import ConfigError, IntegrityError
+from tests.consensus.networks import network
 from tests.consensus.rounds import agree
 
 
@@ -97,3 +101,32 @@ def test_without_a_folder_everything_is_in_memory():
     agree(chain)
     assert chain._mirror.node.height == 1
     chain.close(Sealed())
+
+
+def test_rounds_settle_on_a_foreign_network_and_are_found_there_again(tmp_path):
+    """`consensus.rpc_url=...`: deployed once, every round with its signers' signatures."""
+    payer = Key(hashlib.sha256(b"pays").digest())
+    keystore.save(tmp_path / "payer.json", payer)
+    with network(payer.node_id) as url:
+        there = {"rpc_url": url, "payer_key": str(tmp_path / "payer.json"), "escrow_wei": 10**9}
+        chain = opened(tmp_path / "run", **there)
+        verdict = agree(chain)
+        again = opened(tmp_path / "run", **there)  # stopped, and continued
+        assert again._mirror.chain.addresses == chain._mirror.chain.addresses
+        agree(again, 2)
+        read = again._mirror.chain.read
+        assert read("ModelRegistry", "model", 1)[1] == verdict.block.root
+        assert read("ModelRegistry", "latest") == 2
+        assert read("Rewards", "escrow") < 10**9
+        again.close(Sealed())
+        assert [audited.block.height for audited in again.audit()] == [1, 2]
+        other = opened(tmp_path / "other")
+        agree(other, 3)
+        other._mirror = again._mirror  # a network that holds other rounds than those sealed
+        with pytest.raises(IntegrityError, match="another round 1"):
+            other._mirror.check(other._archive.read(1))
+
+
+def test_a_foreign_network_needs_its_payer():
+    with pytest.raises(ConfigError, match="needs both"):
+        PoFELOnEvm(4, rpc_url="http://127.0.0.1:1")

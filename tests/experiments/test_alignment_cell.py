@@ -90,7 +90,10 @@ def test_flipped_preferences_turn_the_implicit_reward(tmp_path):
 
 def test_a_backdoors_success_is_reported(tmp_path):
     path = play(tmp_path, "attack=preference_backdoor", "byzantine_fraction=0.34", "rounds=1")
-    assert 0.0 <= float(rounds(path)[-1]["attack_success"]) <= 1.0
+    last = rounds(path)[-1]
+    assert (
+        0.0 <= float(last["attack_success"]) <= 1.0 and 0.0 <= float(last["success_clean"]) <= 1.0
+    )
 
 
 def test_the_report_shows_text_before_and_after(tmp_path):

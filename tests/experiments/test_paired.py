@@ -61,3 +61,8 @@ def test_intervals_hold_the_mean_and_shrink_with_seeds():
         assert low <= mean <= high
     wide, narrow = (interval(rng.standard_normal(n)) for n in (5, 200))
     assert narrow[2] - narrow[1] < wide[2] - wide[1]
+
+
+def test_one_seed_has_a_difference_and_no_interval():
+    (table,) = Against()(study([*runs("hieavg", (0.8,)), *runs("mifa", (0.7,))]))
+    assert table.rows[0][1].text == "+10.0" and "better" not in table.rows[0][1].data

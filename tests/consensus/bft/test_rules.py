@@ -244,6 +244,18 @@ def test_a_server_that_fell_behind_is_helped_and_proves_it():
     assert [d.batch for d in behind.decided] == [A, B]
 
 
+def test_asking_for_decisions_again_and_again_costs_the_others_little():
+    """One answer a tick: a liar cannot make a server send without end."""
+    bench = Bench()
+    bench.hear(decision(A, 1, 2, 3))
+    bench.said.clear()
+    bench.hear(*[Status(1)] * 100)
+    assert len(bench.said) == 1
+    bench.tick(1)
+    bench.hear(Status(1))
+    assert len([body for body in bench.said if body == bench.said[0]]) == 2
+
+
 @pytest.mark.parametrize(
     "forged",
     [

@@ -16,9 +16,9 @@ from consensus.chain.record import Commits, RoundRecord
 from consensus.chain.settlement import Settlement
 from consensus.identity import Key
 from consensus.pofel import merkle
-from consensus.rpc.server import ThreadedServer
 from fedalign.core.errors import ConfigError, DataError, IntegrityError
 from fedalign.core.market import Payments
+from tests.consensus.networks import network
 from tests.consensus.pofel.servers import keys, nodes
 
 tester = pytest.importorskip("eth_tester", reason="eth-tester is absent: pip install eth-tester")
@@ -134,25 +134,8 @@ def test_a_network_that_does_not_answer_is_named():
 
 def test_our_own_node_is_such_a_network_too():
     """Deployed over HTTP on a chain of ours, a second set of contracts, blocks sealed as they come."""
-    from consensus.chain.pool import Pool
-    from consensus.rpc.ethereum import EthereumMethods
-    from consensus.rpc.jsonrpc import Endpoint
-    from tests.consensus.chain.chains import Bench
-
-    bench = Bench(4, balances={PAYER.node_id: 10**20})
-    pool = Pool(bench.node)
-    methods = EthereumMethods(bench.node, pool).methods()
-
-    def send_and_seal(raw, take=methods["eth_sendRawTransaction"]):
-        name = take(raw)
-        bench.block(*pool.waiting())
-        pool.forget(pool.waiting())
-        return name
-
-    endpoint = Endpoint({**methods, "eth_sendRawTransaction": send_and_seal})
-    with ThreadedServer(endpoint) as server:
-        chain = ExternalChain.deploy(connect(server.url), PAYER, nodes(4), escrow_wei=1000)
-        play(chain)
+    with network(PAYER.node_id) as url:
+        play(ExternalChain.deploy(connect(url), PAYER, nodes(4), escrow_wei=1000))
 
 
 @pytest.mark.slow

@@ -388,7 +388,7 @@ def test_a_call_keeps_nothing_and_may_run_beside_an_import(monkeypatch):
 @pytest.mark.slow
 def test_sigkill_at_any_moment_leaves_a_chain_that_continues(tmp_path):
     path, heights = tmp_path / "chain.db", [0]
-    for turn in range(4):
+    for turn in range(3):
         process = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, str(path)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -129,7 +129,7 @@ class RaftMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None,
+    max_examples=35, stateful_step_count=40, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate],
 )  # fmt: skip
 

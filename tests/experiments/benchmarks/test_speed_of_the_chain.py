@@ -10,7 +10,7 @@ pytest.importorskip("eth_tester", reason="eth-tester is absent: pip install 'eth
 
 @pytest.mark.slow
 def test_rates_ratios_and_goals():
-    rows = measure(blocks=30, commits=64, repetitions=2)
+    rows = measure(blocks=20, commits=64, repetitions=1)
     empty = [r for r in rows if r["table"] == "empty_blocks"]
     commits = [r for r in rows if r["table"] == "commits"]
     assert [r["ratio"] for r in empty if r["method"].startswith("eth-tester")] == [1.0]

@@ -25,10 +25,10 @@ def table(rows, name="main"):
 
 def test_bribery_equals_the_closed_forms(tmp_path):
     """Five servers; whole rounds against the formulas, floors of predictions included."""
-    rows = rows_of(tmp_path, "pofel_bribery", "servers=5", "variant=prelec,collapsed,anchored",
-                   "strategy=naive,copycat,calibrated,optimal")  # fmt: skip
+    rows = rows_of(tmp_path, "pofel_bribery", "servers=5", "variant=prelec,anchored",
+                   "strategy=naive,copycat,optimal")  # fmt: skip
     main = table(rows)
-    assert len(main) == 3 * 4 * 2
+    assert len(main) == 2 * 3 * 2
     for row in main:
         assert row["off by"] < 1e-6 and row["leader kept"] and row["model kept"], row
         pays = row["variant"] != "anchored" and row["strategy"] != "naive"
@@ -36,7 +36,7 @@ def test_bribery_equals_the_closed_forms(tmp_path):
         if row["variant"] != "collapsed":  # there an honest vote earns nothing to lose
             assert (row["break-even bribe"] > 0) == (row["variant"] == "anchored")
     drawn = [r for r in rows if r.get("figure") == "bribery"]
-    assert len(drawn) == 12 and drawn[0]["x"] == [0.2, 0.4]
+    assert len(drawn) == 6 and drawn[0]["x"] == [0.2, 0.4]
 
 
 def test_audited_votes_cost_all_that_a_vote_can(tmp_path):

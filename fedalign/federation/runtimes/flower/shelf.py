@@ -6,6 +6,7 @@ that is repeated after a crash, or an answer that came too late, changes nothing
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -37,10 +38,10 @@ class Shelf:
         path = self._path(client, turn)
         path.parent.mkdir(parents=True, exist_ok=True)
         memory.write(path, content, durable=False)
-        kept = {path, *(self._path(client, old) for old in keep if old is not None)}
-        for old in path.parent.glob("*.safetensors"):
-            if old not in kept:
-                old.unlink(missing_ok=True)
+        kept = {path.name, *(self._path(client, old).name for old in keep if old is not None)}
+        for name in os.listdir(path.parent):
+            if name not in kept:
+                (path.parent / name).unlink(missing_ok=True)
 
     def _path(self, client: int, turn: int) -> Path:
         return self.folder / str(client) / f"{turn:08d}.safetensors"

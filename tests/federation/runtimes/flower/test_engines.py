@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def left_over(mark):
                 found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
-    return [line for line in found if "pytest" not in line]
+    return found
 
 
 def gone(mark, seconds):
@@ -54,8 +55,9 @@ def gone(mark, seconds):
     return rest
 
 
-def started(folder, mark, *words):
-    """The run in a process of its own, marked."""
+@contextmanager
+def started(folder, *words):
+    """The run in a process of its own, marked by its folder; dead at the end, whatever happens."""
     plan = folder / "plan.json"
     plan.write_text(json.dumps({**config(*words), "checkpoint_s": 0}))
     code = (
@@ -63,11 +65,16 @@ def started(folder, mark, *words):
         f"play(json.loads(pathlib.Path({str(plan)!r}).read_text()), "
         f"pathlib.Path({str(folder / 'run')!r}), {{'source': 'test'}})"
     )
-    environment = {**os.environ, "FEDALIGN_MARK": mark}
+    environment = {**os.environ, "FEDALIGN_MARK": str(folder)}
     if "runtime.mode=deploy" in words:  # Ray's sockets need a short path
         environment["TMPDIR"] = str(folder / "tmp")
         (folder / "tmp").mkdir()
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_for(condition, seconds, process=None):
@@ -85,15 +92,11 @@ def test_ray_gives_the_digest_of_inline_after_kill_9_too_and_leaves_nothing(tmp_
     their nodes, and the run taken up again ends where an unbroken one does."""
     whole = play(tmp_path / "inline", "rounds=6")
     words = ["rounds=6", "runtime=flower", "runtime.mode=ray"]
-    process = started(tmp_path, "ray-killed", *words)
-    try:
-        wait_for(lambda: list((tmp_path / "run/checkpoint").glob("[0-9]*")), 90, process)
-        assert left_over("ray-killed"), "daemons must be there while it runs"
-    finally:
-        process.kill()
-        process.wait()
+    with started(tmp_path, *words) as process:
+        wait_for(lambda: list((tmp_path / "run/checkpoint").glob("[0-9]*")), 120, process)
+        assert left_over(tmp_path), "daemons must be there while it runs"
     assert not (tmp_path / "run/digest.txt").exists(), "it ended before it could be killed"
-    assert gone("ray-killed", 30) == []
+    assert gone(tmp_path, 30) == []
     assert list((tmp_path / "run/clients").glob("*/*/*/*.safetensors"))
     assert play(tmp_path / "run", *words) == whole
     assert not (tmp_path / "run/clients").exists()
@@ -104,19 +107,21 @@ def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp
     """SuperLink and two SuperNodes as processes on loopback, with TLS and registered keys."""
     whole = play(tmp_path / "inline", "rounds=1")
     words = ["rounds=1", "runtime=flower", "runtime.mode=deploy", "runtime.secure=true"]
-    process = started(tmp_path, "deployed", *words)
-    assert process.wait(180) == 0
+    with started(tmp_path, *words) as process:
+        assert process.wait(180) == 0
     assert (tmp_path / "run/digest.txt").read_text().strip() == whole
-    assert gone("deployed", 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
+    assert gone(tmp_path, 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_deployment_and_all_its_processes(tmp_path):
-    process = started(tmp_path, "stopped", "rounds=50", "runtime=flower", "runtime.mode=deploy")
-    wait_for(lambda: any("flower-supernode" in line for line in left_over("stopped")), 90, process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
-    assert gone("stopped", 5) == []
+    words = ["rounds=50", "runtime=flower", "runtime.mode=deploy"]
+    with started(tmp_path, *words) as process:
+        nodes = lambda: any("flower-supernode" in line for line in left_over(tmp_path))  # noqa: E731
+        wait_for(nodes, 90, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) != 0
+    assert gone(tmp_path, 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
 
 
 def test_an_engine_ends_with_its_parent_and_takes_its_children_along(tmp_path):

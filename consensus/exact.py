@@ -6,7 +6,7 @@ combinations are integer arithmetic, every result is rounded to 2^-s).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -64,11 +64,11 @@ class Exact(Defense):
         rows = evaluation.quantize(updates.detach().cpu().numpy(), self.scale)
         return self.decide(rows, context)[0]
 
-    def decide(self, rows: np.ndarray, context: Context) -> tuple[Aggregate, np.ndarray]:
-        """The same on rows that are quantised already, (n, d) int64 in any order, with the
+    def decide(self, rows: Sequence[np.ndarray], context: Context) -> tuple[Aggregate, np.ndarray]:
+        """The same on n rows (d,) int64 that are quantised already, in any order, with the
         aggregate's integers (d,)."""
         order = _order(len(rows), context)
-        result, values = self.integers(rows[order], self._prepared(context, order))
+        result, values = self.integers([rows[i] for i in order], self._prepared(context, order))
         arrived = torch.from_numpy(np.argsort(order, kind="stable"))
         decision = replace(
             result,
@@ -79,19 +79,22 @@ class Exact(Defense):
         )
         return decision, values
 
-    def integers(self, rows: np.ndarray, context: Context) -> tuple[Aggregate, np.ndarray]:
-        """rows: (n, d) int64 in client order -> (the rule's decision, its vector as int64 (d,))."""
+    def integers(
+        self, rows: Sequence[np.ndarray], context: Context
+    ) -> tuple[Aggregate, np.ndarray]:
+        """rows: n of (d,) int64 in client order -> (the rule's decision, its integers (d,))."""
         if len(rows) > evaluation.MAX_SERVERS:
             raise ConfigError(
                 f"Exact arithmetic takes at most {evaluation.MAX_SERVERS} rows, got {len(rows)}."
             )
         if self.rule.test == "always":  # its coefficients look at no row: one column tells them
-            result = self._ruled(rows[:, :1], context.columns(slice(0, 1)))
+            narrow = np.stack([row[:1] for row in rows])
+            result = self._ruled(narrow, context.columns(slice(0, 1)))
             if not result.skipped and (sizes := _sizes(self.rule, result, context)) is not None:
-                return result, evaluation.aggregate(list(rows), sizes)
-        result = self._ruled(rows, context)
+                return result, evaluation.aggregate(rows, sizes)
+        result = self._ruled(np.stack(rows), context)
         if result.skipped:
-            return result, np.zeros(rows.shape[1], dtype=np.int64)
+            return result, np.zeros(len(rows[0]), dtype=np.int64)
         if result.coefficients is not None:
             whole = _whole_coefficients(result.coefficients)
             exact = torch.from_numpy(np.ldexp(whole.astype(np.float64), -COEFFICIENT_BITS))
@@ -168,9 +171,9 @@ def _whole_coefficients(coefficients: Tensor) -> np.ndarray:
     return np.rint(np.ldexp(values, COEFFICIENT_BITS)).astype(np.int64)
 
 
-def _combined(whole: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _combined(whole: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
     """Σ c_i q_i 2^-20, rounded half up."""
-    total = np.full(rows.shape[1], 1 << (COEFFICIENT_BITS - 1), dtype=np.int64)
+    total = np.full(len(rows[0]), 1 << (COEFFICIENT_BITS - 1), dtype=np.int64)
     for c, row in zip(whole.tolist(), rows, strict=True):
         if c:
             total += np.multiply(row, c)

@@ -39,7 +39,7 @@ class Job:
         decisions: list[Aggregate] = []
 
         def combine(rows: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
-            decision, values = self._decide(task, np.stack(rows), sizes)
+            decision, values = self._decide(task, rows, sizes)
             decisions.append(decision)
             return values
 
@@ -52,7 +52,7 @@ class Job:
         return replace(found, sealed=self.sealed), decisions[0]
 
     def _decide(
-        self, task: Task, rows: np.ndarray, sizes: Sequence[int]
+        self, task: Task, rows: Sequence[np.ndarray], sizes: Sequence[int]
     ) -> tuple[Aggregate, np.ndarray]:
         """A round that falls below the rule's condition, servers missing, moves nothing."""
         places = [self.nodes[node] for node, _, _ in task.servers]
@@ -67,10 +67,11 @@ class Job:
         try:
             return Exact(self.rule, task.scale).decide(rows, context)
         except ToleranceError as error:
-            none = torch.zeros(rows.shape, dtype=torch.float64)
+            shape = (len(rows), len(rows[0]))
+            none = torch.zeros(shape, dtype=torch.float64)
             notes = {"skipped": str(error)}
             nobody = Aggregate.skip(none, notes=notes, memory=self.context.memory)
-            return nobody, np.zeros(rows.shape[1], dtype=np.int64)
+            return nobody, np.zeros(shape[1], dtype=np.int64)
 
     def _absent(self, here: Sequence[tuple[int, int]]) -> dict[int, float]:
         """Who proposed but is not in the round joins those who were late anyway."""

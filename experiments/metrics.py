@@ -239,6 +239,8 @@ _SEALED: Sequence[tuple[str, str, Literal["high", "low"] | None, int, float]] = 
     ("model_bytes", "kilobytes of models between servers per round", "low", 1, 1e-3),
     ("consensus_s", "simulated seconds of consensus per round", "low", 3, 1.0),
     ("consensus_cpu_s", "CPU seconds of consensus per round, all servers", "low", 3, 1.0),
+    ("consensus_joules", "joules of consensus per round (8 W a busy core, 5e-8 J a byte)", "low", 2,
+     1.0),
     ("strikes", "strikes per round", None, 2, 1.0),
     ("aborted", "chain rounds without a block per round", "low", 2, 1.0),
 )  # name and column, label, better, digits, scale; means over rounds
@@ -348,6 +350,13 @@ METRICS: Mapping[str, Metric] = {
             _pay_spearman,
         ),
         *(Metric(*told, _per_round(told[0], scale)) for *told, scale in _SEALED),
+        Metric(
+            "overturned",
+            "rounds led by another server than honest votes favour in %",
+            "low",
+            0,
+            lambda cell: 100.0 * _mean(_column(cell, "overturned")),
+        ),
         Metric("captured", "rounds led by a lying server in %", "low", 0, _captured),
         Metric(
             "liars_pay", "share of the servers' rewards that liars get in %", "low", 1, _liars_pay

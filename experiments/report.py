@@ -4,7 +4,7 @@
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
 main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
 claims, and for measurements pool {by: [columns], over: seed, worst: [columns], legend: {table: words}}. A table's name is
-main, long, summary, ratios, oneshot, blackbox, detection, alignment, against or a metric.
+main, long, summary, ratios, oneshot, blackbox, detection, alignment, against, phases or a metric.
 Where runs left generated text (samples.jsonl), it is shown before and after training.
 Files are written aside and renamed; writing twice changes nothing.
 """
@@ -28,6 +28,7 @@ from experiments.gallery import draw, file_name
 from experiments.metrics import METRICS
 from experiments.paired import Against
 from experiments.per_defense import Ratios, Summary
+from experiments.phases import phases
 from experiments.pooled import pooled
 from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
@@ -45,7 +46,7 @@ ALIGNMENT = (
 )  # fmt: skip
 STATES = ("done", "measured", "failed", "missing")
 NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment",
-         "against")  # fmt: skip
+         "against", "phases")  # fmt: skip
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
 
@@ -162,6 +163,8 @@ def _named_table(study: StudyResults, name: str, found: Mapping[str, Any]) -> li
         return Ratios()(study) if fakers else []
     if name == "against":
         return Against()(study)
+    if name == "phases":
+        return phases(study)
     if name == "oneshot":
         return Recovery()(study)
     if name == "blackbox":

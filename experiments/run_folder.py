@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import yaml
 
+from consensus.costs import Energy
 from fedalign.core import memory
 from fedalign.core.contracts import Runtime, State
 from fedalign.core.digest import of_data
@@ -32,9 +33,10 @@ COLUMNS = (
     "train_s", "craft_s", "aggregate_s", "evaluate_s",
 )  # fmt: skip
 CHAIN_COLUMNS = (
-    "leader", "led_by_liar", "signers", "strikes", "aborted", "server_pay", "liars_pay", "messages", "control_bytes",
-    "model_bytes", "consensus_cpu_s", "consensus_s",
+    "leader", "led_by_liar", "overturned", "signers", "strikes", "aborted", "server_pay", "liars_pay", "messages", "control_bytes",
+    "model_bytes", "consensus_cpu_s", "consensus_s", "consensus_joules",
 )  # fmt: skip
+COSTS = ("messages", "bytes", "model_bytes", "cpu_s", "latency_s")
 
 
 class RunFolder:
@@ -131,8 +133,9 @@ def digest(rounds: Sequence[Mapping[str, Any]]) -> str:
 def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     """rounds.csv, from the log alone."""
     more = sorted({name for event in rounds for name in event["metrics"]} - {*COLUMNS})
-    sealed = CHAIN_COLUMNS if any("chain" in event for event in rounds) else ()
-    columns = (*COLUMNS, *more, *sealed)
+    phases = dict.fromkeys(p for event in rounds for p in event.get("chain", {}).get("costs", ()))
+    parts = [f"{phase}.{what}" for phase in phases for what in COSTS]
+    columns = (*COLUMNS, *more, *(CHAIN_COLUMNS if phases else ()), *parts)
     return _csv(columns, (_row(event, columns) for event in rounds))
 
 
@@ -207,18 +210,26 @@ def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
 
 
 def _chain_row(chain: Mapping[str, Any]) -> dict[str, Any]:
-    costs = chain["costs"].values()
-    told = ("messages", "bytes", "model_bytes", "cpu_s", "latency_s")
-    names = ("messages", "control_bytes", "model_bytes", "consensus_cpu_s", "consensus_s")
+    costs, liars = chain["costs"], chain["liars"]
+    total = {what: sum(cost[what] for cost in costs.values()) for what in COSTS}
+    honest = [vote for voter, vote in chain["votes"].items() if int(voter) not in liars]
+    favourite = max(sorted(set(honest)), key=honest.count, default=chain["leader"])
     return {
         "leader": chain["leader"],
-        "led_by_liar": int(chain["leader"] in chain["liars"]),
+        "led_by_liar": int(chain["leader"] in liars),
+        "overturned": int(chain["leader"] != favourite),
         "signers": len(chain["signers"]),
         "strikes": len(chain["strikes"]),
         "aborted": chain["aborted"],
         "server_pay": sum(chain["rewards"].values()),
-        "liars_pay": sum(chain["rewards"].get(str(server), 0) for server in chain["liars"]),
-        **{n: sum(cost[key] for cost in costs) for n, key in zip(names, told, strict=True)},
+        "liars_pay": sum(chain["rewards"].get(str(server), 0) for server in liars),
+        "messages": total["messages"],
+        "control_bytes": total["bytes"],
+        "model_bytes": total["model_bytes"],
+        "consensus_cpu_s": total["cpu_s"],
+        "consensus_s": total["latency_s"],
+        "consensus_joules": Energy().joules(total["cpu_s"], total["bytes"] + total["model_bytes"]),
+        **{f"{phase}.{what}": cost[what] for phase, cost in costs.items() for what in COSTS},
     }
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from yaml import YAMLError
 
 from experiments import kept, run_folder, verify_chain
 from experiments.build import build
 from fedalign.core import memory
 from fedalign.core.digest import of_tensor
-from fedalign.core.errors import IntegrityError
+from fedalign.core.errors import FedalignError, IntegrityError
 from fedalign.core.log import read
 from fedalign.core.seeds import derive
 from fedalign.core.vectors import Layout
@@ -73,8 +74,19 @@ def verify(folder: Path) -> Account:
     torch.set_num_threads(1)
     account = Account()
     for log in logs:
-        account += _run(log.parent)
+        account += _readable(log.parent)
     return account
+
+
+def _readable(folder: Path) -> Account:
+    """The run's account; a file that no longer says anything sensible is a lie too."""
+    try:
+        return _run(folder)
+    except IntegrityError:
+        raise
+    except (FedalignError, YAMLError, ValueError, LookupError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise IntegrityError(f"{folder}: a file is damaged or missing: {reason}") from error
 
 
 def _run(folder: Path) -> Account:

@@ -31,6 +31,7 @@ from consensus.raft.config import RaftConfig
 from consensus.raft.messages import ConfState, Entry, EntryKind, Role
 from consensus.raft.node import RaftNode
 from consensus.rpc.ethereum import EthereumMethods
+from consensus.rpc.filters import FilterMethods
 from consensus.rpc.jsonrpc import Endpoint
 from consensus.rpc.rounds import RoundMethods
 from consensus.rpc.server import Server
@@ -100,7 +101,8 @@ class ChainProcess:
             snapshot_every=0,
             seed=node,
         )
-        methods = EthereumMethods(chain, Intake(chain, self._hand_in)).methods()
+        ethereum = EthereumMethods(chain, Intake(chain, self._hand_in))
+        methods = ethereum.methods() | FilterMethods(chain, ethereum).methods()
         methods |= RoundMethods(chain, ModelStore(home / "models")).methods()
         methods["fedalign_status"] = self._status
         self.rpc = Server(Endpoint(methods), port=deployment.rpc_ports[node])

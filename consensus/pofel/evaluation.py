@@ -54,11 +54,16 @@ def next_scale(s: int, aggregate_: np.ndarray) -> int:
 def aggregate(qs: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
     """The mean weighted by `sizes`, rounded half up: floor((2 Σ D_e q_e + Σ D) / (2 Σ D))."""
     check_sizes(sizes)
-    total = sum(sizes)
-    result = np.full(len(qs[0]), total, dtype=np.int64)
-    for q, size in zip(qs, sizes, strict=True):
-        result += np.multiply(q, 2 * size)
-    return np.floor_divide(result, 2 * total, out=result)
+    total, columns = sum(sizes), len(qs[0])
+    result, scratch = np.empty(columns, np.int64), np.empty(min(columns, _CHUNK), np.int64)
+    for start in range(0, columns, _CHUNK):  # what is added up stays in the cache
+        part = result[start : start + _CHUNK]
+        part.fill(total)
+        for q, size in zip(qs, sizes, strict=True):
+            product = np.multiply(q[start : start + _CHUNK], 2 * size, out=scratch[: len(part)])
+            part += product
+        np.floor_divide(part, 2 * total, out=part)
+    return result
 
 
 def check_sizes(sizes: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedalign.core.contracts import Late, State, Updates
 from fedalign.core.market import Offer
-from fedalign.federation.clock import Span
+from fedalign.federation.clock import Span, Untimed
 from fedalign.federation.parts import Federation
 
 Fates = dict[int, str]  # member -> "late" (an outage that ends), "slow" or "gone"
@@ -21,6 +21,8 @@ def of_devices(
 ) -> Fates:
     """Devices of an edge that miss its edge round; outages are those of all its devices,
     whoever takes part."""
+    if parts.stragglers.kind == "none" and isinstance(parts.clock, Untimed):
+        return {}
     everybody = parts.topology.members(len(parts.workload.clients))[edge]
     start = parts.stragglers.cold_boot_rounds * parts.topology.edge_rounds + 1
     away = parts.stragglers.away("device", edge, everybody, round, start, parts.seeds)
@@ -70,6 +72,8 @@ def missing(
     parts: Federation, members: Sequence[int], offer: Offer, updates: Updates
 ) -> dict[int, float]:
     """Samples of the members that agreed to take part and have no row."""
+    if len(updates.clients) == len(members):
+        return {}
     here = set(updates.clients.tolist())
     return {
         c: float(parts.workload.clients[c].samples)
@@ -85,6 +89,8 @@ def arrived_late(state: State, group: str) -> dict[int, Late]:
 
 def of_the_round(parts: Federation, members: Sequence[int], offer: Offer, fates: Fates) -> Span:
     """How long an edge round takes."""
+    if isinstance(parts.clock, Untimed):
+        return Span()
     loads = _loads(parts, members, offer)
     return parts.clock.edge_round(loads, _bits(parts), fates, parts.defense.waits, parts.seeds)
 

@@ -102,7 +102,7 @@ def test_the_table_of_sub_optimality_over_five_seeds():
             assert value / 2 < found < value * 2, (name, measured[name])
     assert measured["default"][0] < 0.1 * measured["T"][0]
     assert measured["default"][1] < measured["D"][1] < measured["T"][1]
-    assert _mean(T_FEDAVG, "none", 2) == pytest.approx(0.0008, abs=4e-4)
+    assert _mean(T_FEDAVG, "none", 2) < 0.1 * measured["T"][0]
 
 
 def test_displacement_stays_below_its_bound():

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from consensus.chain.pool import MOST_AHEAD, Pool
 from consensus.chain.transactions import signed
 from consensus.rpc.ethereum import EthereumMethods
+from consensus.rpc.filters import FilterMethods
 from consensus.rpc.jsonrpc import (
     INTERNAL,
     INVALID,
@@ -36,7 +37,9 @@ def bench():
     bench.block()
     bench.pool = Pool(bench.node)
     ethereum = EthereumMethods(bench.node, bench.pool, call_gas=300_000)
-    bench.endpoint = Endpoint(ethereum.methods() | RoundMethods(bench.node).methods(), 20)
+    filters = FilterMethods(bench.node, ethereum).methods()
+    methods = ethereum.methods() | RoundMethods(bench.node).methods() | filters
+    bench.endpoint = Endpoint(methods, 20)
     return bench
 
 

@@ -36,7 +36,7 @@ from fedalign.federation.hierarchy import sealed
 from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
 from fedalign.federation.runtimes.client_work import ClientWork, Site
-from fedalign.federation.runtimes.flower.engines import moved
+from fedalign.federation.runtimes.flower.engines import moved, refuse
 from fedalign.federation.sampling import Sampling, choose_attackers
 
 Config = Mapping[str, Any]
@@ -131,6 +131,7 @@ def validate(config: Config) -> dict[str, Any]:
     for edge in edges(config):
         require(rule, edge.size, _assumed(rule, edge))
     plan.validate(config)
+    refuse(config["runtime"])
     if config["device"] == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
     if config["device"] not in ("cpu", "cuda"):

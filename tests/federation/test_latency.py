@@ -97,7 +97,9 @@ def test_progress_is_fitted_and_never_negative():
 def test_what_cannot_be_reached_is_said():
     with pytest.raises(ConfigError, match=r"the smallest reachable bound is 0\.45 at K=20"):
         least_feasible(RoundTime(1.0), Progress(4.0, 0.01, 0.05), 0.2, 1)
-    with pytest.raises(ConfigError, match=r"consensus asks for 90; the bound cannot fall below 0\.9"):
+    with pytest.raises(
+        ConfigError, match=r"consensus asks for 90; the bound cannot fall below 0\.9"
+    ):
         fastest(RoundTime(1.0, 0.0, 90.0, True), Progress(1.0, 0.01), 0.2)
     with pytest.raises(ConfigError, match="got K=0"):
         RoundTime(1.0)(0)

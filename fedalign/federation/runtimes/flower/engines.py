@@ -45,10 +45,8 @@ def moved(
     mode = runtime.get("mode", "local")
     if mode not in ("ray", "deploy") or present() is not None:
         return False
+    refuse(runtime)
     runtime["nodes"] = count(mode, runtime["nodes"])
-    check(mode, runtime["nodes"], runtime["timeout_s"], runtime["quorum"])
-    if find_spec("flwr") is None or (mode == "ray" and find_spec("ray") is None):
-        raise ConfigError(absent("Flower with Ray", "flwr[simulation]>=1.41,<1.43"))
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     state = Path(runtime["state_dir"] or folder / "clients").resolve()
@@ -65,6 +63,18 @@ def moved(
     if not runtime["state_dir"]:
         shutil.rmtree(state, ignore_errors=True)
     return True
+
+
+def refuse(runtime: Mapping[str, Any]) -> None:
+    """ConfigError where a config's `runtime` names a mode of Flower that cannot run here."""
+    if "mode" not in runtime:
+        return
+    mode = runtime["mode"]
+    check(mode, count(mode, runtime["nodes"]), runtime["timeout_s"], runtime["quorum"])
+    if find_spec("flwr") is None:
+        raise ConfigError(absent("Flower", "flwr>=1.41,<1.43"))
+    if mode == "ray" and find_spec("ray") is None:
+        raise ConfigError(absent("Ray", "flwr[simulation]>=1.41,<1.43"))
 
 
 def _supervised(scratch: Path, mode: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("flwr", reason="Flower is absent: pip install 'flwr>=1.41,<1.43'")
 
 from experiments import compose, federation_cell
-from fedalign.core.errors import FedalignError
+from fedalign.core.errors import ConfigError, FedalignError
 from fedalign.federation.runtimes.flower import deploy, engine_process, engines, keys
 
 ROOT = Path(__file__).parents[4]
@@ -108,7 +108,7 @@ def test_the_deployment_engine_gives_the_digest_of_inline_and_leaves_nothing(tmp
     whole = play(tmp_path / "inline", "rounds=1")
     words = ["rounds=1", "runtime=flower", "runtime.mode=deploy", "runtime.secure=true"]
     with started(tmp_path, *words) as process:
-        assert process.wait(180) == 0
+        assert process.wait(300) == 0
     assert (tmp_path / "run/digest.txt").read_text().strip() == whole
     assert gone(tmp_path, 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
 
@@ -157,6 +157,14 @@ def test_the_error_of_a_run_crosses_the_processes_as_a_sentence(tmp_path):
     log.write_text("one\n\ntwo\n  OSError: no port was free\nRuntimeError: it ends\n")
     with pytest.raises(FedalignError, match=r"mode=ray[^\n]*: OSError: no port was free\n"):
         engines._settle(report, log, "ray")
+
+
+def test_what_is_not_installed_is_said_before_any_training(monkeypatch):
+    for package, mode in (("flwr", "deploy"), ("ray", "ray")):
+        found = lambda name, package=package: None if name == package else object()  # noqa: E731
+        monkeypatch.setattr(engines, "find_spec", found)
+        with pytest.raises(ConfigError, match=r"is absent: pip install 'flwr"):
+            federation_cell.validate(config("runtime=flower", f"runtime.mode={mode}"))
 
 
 def test_keys_verify_and_only_their_owner_reads_the_secret_ones(tmp_path):

@@ -310,8 +310,10 @@ def test_a_node_builds_objects_of_our_packages_alone(target):
     ],
 )
 def test_wrong_arguments_are_refused_in_a_sentence(words, why):
-    with pytest.raises(ConfigError, match=why):
-        federation_cell.federation(config("runtime=flower", *words))
+    wrong = config("runtime=flower", *words)
+    for refuses in (federation_cell.validate, federation_cell.federation):
+        with pytest.raises(ConfigError, match=why):
+            refuses(wrong)
 
 
 def test_no_module_of_the_folder_loads_flower_before_a_run_asks_for_it():

@@ -27,7 +27,8 @@ fedalign: federated, blockchain-secured alignment research in one command.
                                                        any axis, narrowed or widened
   fedalign list [GROUP]                                what exists, with its paper
   fedalign report FOLDER                               make tables and figures again
-  fedalign chain verify FOLDER                         replay the log, compute aggregates again
+  fedalign chain verify FOLDER                         replay log and chain, decide once more
+  fedalign chain keygen | up | status | show           a chain of server processes: fedalign chain
   fedalign --version | --help
 
 Words are key=value; several values make an axis; attack.tau=0.3 sets a parameter; a+b puts rule b
@@ -71,10 +72,13 @@ def _dispatch(words: list[str]) -> int:
         return _report(Path(rest[0]))
     if command == "chain" and len(rest) == 2 and rest[0] == "verify":
         return _verify(Path(rest[1]))
-    if command in ("report", "chain"):
-        raise FedalignError(f"'fedalign {' '.join(words)}': write fedalign report FOLDER or "
-                            "fedalign chain verify FOLDER.")  # fmt: skip
-    raise UnknownNameError("command", command, ["list", "report", "chain verify", "scenario=NAME"])
+    if command == "chain":
+        from experiments import chain_cli
+
+        return chain_cli.main(rest)
+    if command == "report":
+        raise FedalignError(f"'fedalign {' '.join(words)}': write fedalign report FOLDER.")
+    raise UnknownNameError("command", command, ["list", "report", "chain", "scenario=NAME"])
 
 
 def _run(words: Sequence[str]) -> int:

@@ -239,8 +239,13 @@ _SEALED: Sequence[tuple[str, str, Literal["high", "low"] | None, int, float]] = 
     ("model_bytes", "kilobytes of models between servers per round", "low", 1, 1e-3),
     ("consensus_s", "simulated seconds of consensus per round", "low", 3, 1.0),
     ("consensus_cpu_s", "CPU seconds of consensus per round, all servers", "low", 3, 1.0),
-    ("consensus_joules", "joules of consensus per round (8 W a busy core, 5e-8 J a byte)", "low", 2,
-     1.0),
+    (
+        "consensus_joules",
+        "joules of consensus per round (8 W a busy core, 5e-8 J a byte)",
+        "low",
+        2,
+        1.0,
+    ),
     ("strikes", "strikes per round", None, 2, 1.0),
     ("aborted", "chain rounds without a block per round", "low", 2, 1.0),
 )  # name and column, label, better, digits, scale; means over rounds

@@ -21,23 +21,27 @@ from fedalign.core.errors import DataError
 @dataclass(frozen=True)
 class Record:
     """One height. stream: entries in order, the last one is the accepted BLOCK. seal: FINAL
-    messages over it. snapshot: the round machine's state behind it."""
+    messages over it. snapshot: the round machine's state behind it. told: what the block says of
+    the round before, whose hash is in its facts."""
 
     stream: tuple[Entry, ...]
     seal: Seal
     snapshot: bytes
+    told: bytes
 
     def encode(self) -> bytes:
-        return encode([[e.encode() for e in self.stream], self.seal.encode(), self.snapshot])
+        stream = [entry.encode() for entry in self.stream]
+        return encode([stream, self.seal.encode(), self.snapshot, self.told])
 
     @staticmethod
     def decode(data: bytes) -> Record:
         """Raises DataError."""
         items = decode(data)
-        if not isinstance(items, tuple) or len(items) != 3 or not isinstance(items[0], tuple):
-            raise DataError("A block's record is its stream, its seal and a snapshot.")
-        stream, seal, snapshot = items
-        return Record(tuple(map(Entry.decode, stream)), Seal.decode(seal), bytes(snapshot))
+        if not isinstance(items, tuple) or len(items) != 4 or not isinstance(items[0], tuple):
+            raise DataError("A block's record is its stream, seal, snapshot and what it tells.")
+        stream, seal, snapshot, told = items
+        entries = tuple(map(Entry.decode, stream))
+        return Record(entries, Seal.decode(seal), bytes(snapshot), bytes(told))
 
 
 class Archive:

@@ -20,6 +20,7 @@ from consensus.pofel.plain import PlainMachine
 from consensus.pofel.settings import Settings
 from consensus.pofel.state import State
 from consensus.pofel.task import Evaluated, Task
+from consensus.told import Told
 from fedalign.core.errors import ConfigError, DataError, IntegrityError
 
 Recompute = Callable[[Task], Evaluated | None]
@@ -42,7 +43,10 @@ def audit(
         if height not in archive.heights():
             raise IntegrityError(f"Height {height} is missing.")
         record = archive.read(height)
-        done.append((height, _replay(replica, record, height, (recompute or {}).get(height))))
+        try:
+            done.append((height, _replay(replica, record, height, (recompute or {}).get(height))))
+        except (LookupError, TypeError, ValueError) as error:
+            raise IntegrityError(f"Height {height}: its facts do not fit: {error}.") from error
     return done
 
 
@@ -86,6 +90,8 @@ def _replay(
             )
     if replica.state.height != height:
         raise IntegrityError(f"Height {height}: the last block is refused by the replay.")
+    if Told.decode(record.told).digest != unpack(told.content.facts)["sealed"]:
+        raise IntegrityError(f"Height {height}: the record tells another round before it.")
     if replica.snapshot() != record.snapshot:
         raise IntegrityError(f"Height {height}: the snapshot is not what the entries lead to.")
     check_seal(replica.state, replica.settings, record, replica.check)

@@ -55,7 +55,10 @@ class PoFELOnEvm(PoFEL):
     def close(self, sealed: Sealed = Sealed()) -> SealedBlock | None:
         """As PoFEL; an EVM chain of our own becomes plain files."""
         closing = super().close(sealed)
-        if self._folder is None or self.rpc_url is not None or self._files().exists():
+        if self.rpc_url is not None or closing is None or self._ended():
+            return closing
+        self._mirror.close(closing, self._told(sealed, closing.height))
+        if self._folder is None:
             return closing
         from consensus.chain import flat
 
@@ -80,8 +83,7 @@ class PoFELOnEvm(PoFEL):
         from consensus.chain import flat
         from consensus.chain.mirror import check, round_record
 
-        ended = self._folder is not None and self._files().exists()
-        node = flat.verify(self._files()) if ended else self._mirror.node
+        node = flat.verify(self._files()) if self._ended() else self._mirror.node
         for record in records:
             check(node, round_record(record, self.settings))
         return done
@@ -89,6 +91,9 @@ class PoFELOnEvm(PoFEL):
     def _keep(self, block: SealedBlock, record: Record) -> None:
         super()._keep(block, record)
         self._mirror.settle(record)
+
+    def _ended(self) -> bool:
+        return self._folder is not None and self._files().exists()
 
     def _files(self) -> Path:
         return self._folder / FINISHED
@@ -106,7 +111,7 @@ class PoFELOnEvm(PoFEL):
         from consensus.chain.mirror import Mirror
 
         live = None if self._folder is None else self._folder / LIVE
-        if self._folder is not None and self._files().exists():
+        if self._ended():
             live = None  # it has ended: its files are checked in `audit`
         return Mirror(self.settings, keys, live, self.escrow_wei)
 

@@ -17,7 +17,7 @@ from consensus.actions import Action, Proposal
 from consensus.archive import Archive, Record
 from consensus.audit import audit, check_seal, last_block
 from consensus.costs import Ledger, standing
-from consensus.encoding import pack, unpack
+from consensus.encoding import unpack
 from consensus.fault import Fault
 from consensus.group import Group
 from consensus.identity import Key
@@ -39,6 +39,7 @@ from consensus.pofel.state import State
 from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluated, Evaluator, Task
 from consensus.server import Server
+from consensus.told import Told, wallets
 from fedalign.core.agreement import Audited, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
@@ -105,6 +106,7 @@ class Chain:
         if self.max_aborts < 0:
             raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
         self._seeds = Seeds(seed)
+        self.wallet = wallets(self._seeds)
         keys = [Key(self._seeds.key("server_key", server=i)) for i in range(n)]
         self.settings = self._settings(tuple(key.node_id for key in keys))
         self.members = [self._server(i, key) for i, key in enumerate(keys)]
@@ -149,7 +151,8 @@ class Chain:
     ) -> Verdict:
         """One final round; see `Consensus`. Raises QuorumLostError."""
         ledger = Ledger(process_time if self.measure_cpu else standing)
-        desk = Desk(self._job(proposals, rule, context, sealed), ledger, self.recompute)
+        told = self._told(sealed, self.members[0].machine.state.height + 1)
+        desk = Desk(self._job(proposals, rule, context, told), ledger, self.recompute)
         group = self._group(ledger)
         before, self._aborts = self.members[0].machine.snapshot(), _aborts(self.members)
         try:
@@ -161,7 +164,9 @@ class Chain:
         ready = [host.server for host in group.hosts if host.alive and host.server.done()]
         first = next((server for server in ready if server.fault is None), ready[0])
         self._same(ready, first)
-        record = Record(tuple(first.stream), seal.Seal(first.seal()), first.machine.snapshot())
+        record = Record(
+            tuple(first.stream), seal.Seal(first.seal()), first.machine.snapshot(), told.encode()
+        )
         block = self._last = self._proved(record)
         self._keep(block, record)
         return self._verdict(first, record, block, proposals, desk.answers[first.index], ledger)
@@ -179,7 +184,9 @@ class Chain:
         if self._last is None:
             return None
         state, chain = self.members[0].machine.state, self.chain_id
-        told = sha256(b"fedalign/closing/v1" + self._last.hash + digest(sealed)).digest()
+        height = self._last.height + 1
+        said = self._told(sealed, height).digest
+        told = sha256(b"fedalign/closing/v1" + self._last.hash + said).digest()
         alive = [s for s in self.members if s.index not in self.down]
         signed = tuple(Entry.sign(s.key, chain, state.round, Final(0, told)) for s in alive)
         members = state.members(self.settings)
@@ -188,7 +195,6 @@ class Chain:
             round_=state.round, rank=0, header_hash=told, members=members,
             check=self.members[0].machine.check, needs=state.quorum(self.settings),
         )  # fmt: skip
-        height = self._last.height + 1
         return SealedBlock(height, state.round, bytes(32), told, self._last.hash,
                            tuple(s.index for s in alive))  # fmt: skip
 
@@ -204,14 +210,14 @@ class Chain:
             self.members, self.ordering, network, seeds, ledger, self.down, self.cut, self.heal_ms
         )
 
-    def _job(self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed) -> Job:
+    def _job(self, proposals: Updates, rule: Defense, context: Context, told: Told) -> Job:
         positions = [int(i) for i in proposals.clients]
         if len(set(positions)) != len(positions) or not set(positions) <= set(range(self.servers)):
             raise ConfigError(
                 f"Proposals come from distinct servers 0 .. {self.servers - 1}, got {positions}."
             )
         nodes = {self.settings.members[i]: (row, i) for row, i in enumerate(positions)}
-        return Job(rule, context, nodes, self.evaluator, digest(sealed))
+        return Job(rule, context, nodes, self.evaluator, told.digest)
 
     def _start(
         self, server: Server, proposals: Updates, sealed: Sealed, desk: Desk
@@ -267,6 +273,9 @@ class Chain:
             if server not in ready:
                 server.machine.restore(first.machine.snapshot())
 
+    def _told(self, sealed: Sealed, height: int) -> Told:
+        return Told.of(sealed, height, self.wallet)
+
     def _keep(self, block: SealedBlock, record: Record) -> None:
         """A block that was final before the run was stopped is final still."""
         height = block.height
@@ -284,7 +293,8 @@ class Chain:
         self, height: int, asked: Question, answers: dict[int, Aggregate]
     ) -> Callable[[Task], Evaluated | None]:
         """A round's evaluation from what it asked; `answers` takes the decision."""
-        job = self._job(asked.proposals, asked.rule, asked.context, asked.sealed)
+        told = self._told(asked.sealed, height)
+        job = self._job(asked.proposals, asked.rule, asked.context, told)
 
         def evaluate(task: Task) -> Evaluated | None:
             quantized = (
@@ -376,12 +386,6 @@ class Ordered(Chain):
     tolerates: Literal["byzantine", "crash"] = "crash"
 
     machine: ClassVar[type[RoundMachine]] = PlainMachine
-
-
-def digest(sealed: Sealed) -> bytes:
-    """32 bytes over all of it; the clock counts in milliseconds."""
-    clock_ms = round(1000 * sealed.clock_s)
-    return sha256(pack((sealed.model, sealed.payments, sealed.total, clock_ms))).digest()
 
 
 def _aborts(servers: Sequence[Server]) -> int:

@@ -10,8 +10,9 @@ from experiments import kept, plan
 from experiments.build import build
 from fedalign.core.agreement import Question, Sealed
 from fedalign.core.contracts import Updates
-from fedalign.core.digest import of_data, of_tensor
+from fedalign.core.digest import of_tensor
 from fedalign.core.errors import DataError, IntegrityError
+from fedalign.core.market import Payments
 from fedalign.core.vectors import Layout
 
 Event = Mapping[str, Any]
@@ -76,8 +77,8 @@ def _sealed(event: Event) -> Sealed:
     if event["event"] == "begin":
         return Sealed(model)
     paid = event["payments"]
-    digest = bytes.fromhex(of_data([paid["accounts"], paid["amounts"]]))
-    return Sealed(model, digest, paid["total"], event["clock_s"])
+    payments = Payments(paid["accounts"], paid["amounts"], paid["total"])
+    return Sealed(model, payments, event["clock_s"])
 
 
 def _lie(folder: Path, event: Event, lie: str) -> None:

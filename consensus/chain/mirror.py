@@ -9,7 +9,7 @@ Paper: Li, Hu, Wang, "PoFEL", arXiv 2308.07840, 2023 (rounds in blocks); our der
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from consensus.archive import Record
@@ -25,6 +25,8 @@ from consensus.identity import Key
 from consensus.pofel.hcds import ABSENT
 from consensus.pofel.messages import Kind
 from consensus.pofel.settings import Settings
+from consensus.told import Told
+from fedalign.core.agreement import SealedBlock
 from fedalign.core.errors import IntegrityError
 
 
@@ -50,12 +52,28 @@ class Mirror:
 
         Raises IntegrityError where another round was settled at its height.
         """
-        told = round_record(record, self._settings)
+        told, entry = round_record(record, self._settings), last_block(record)
         if told.round <= self.node.height:
             check(self.node, told)
             return
-        entry, chain_id = last_block(record), self.node.genesis.chain_id
-        author = self._keys[entry.sender]
+        signers, block = [final.sender for final in record.seal.finals], entry.content
+        self._seal(told, block.header_hash, block.time_s, signers, entry.round, entry.view)
+
+    def close(self, closing: SealedBlock, told: Told) -> None:
+        """The closing block: the last model, and what clients may claim for the last round."""
+        leader, members = self.node.head.coinbase, self._settings.members
+        record = RoundRecord(
+            closing.height, leader, closing.hash, start_digest=told.model, claims=told.claims
+        )
+        signers = [members[position] for position in closing.signers]
+        self._seal(record, closing.hash, self.node.head.timestamp + 1, signers, closing.round, 0)
+
+    def _seal(
+        self, told: RoundRecord, extra: bytes, time_s: int, signed_by: Sequence[bytes],
+        round_: int, rank: int,
+    ) -> None:  # fmt: skip
+        """A block with the one call that records `told`."""
+        author, chain_id = self._keys[told.leader], self.node.genesis.chain_id
         call = signed(
             author,
             chain_id=chain_id,
@@ -63,10 +81,9 @@ class Mirror:
             to=ADDRESSES["Rounds"],
             data=told.call(),
         )
-        block = entry.content
-        payload = self.node.build(author.node_id, block.time_s, block.header_hash, [call])
-        signers = [self._keys[final.sender] for final in record.seal.finals]
-        where = (chain_id, entry.round, entry.view, self.node.preview(payload).hash)
+        payload = self.node.build(author.node_id, time_s, extra, [call])
+        signers = [self._keys[node] for node in signed_by]
+        where = (chain_id, round_, rank, self.node.preview(payload).hash)
         self.node.import_final(payload, BlockSeal.sign(signers, author, *where))
         check(self.node, told)
 
@@ -82,9 +99,9 @@ def genesis(settings: Settings, escrow_wei: int = 10**24) -> Genesis:
 
 
 def round_record(record: Record, settings: Settings) -> RoundRecord:
-    """What the contracts keep of a sealed round. Weights are those that the round led to; the start
-    digest is the one over everything the block says of the round before."""
-    entry = last_block(record)
+    """What the contracts keep of a sealed round. Weights are those that the round led to; start
+    digest and claims are what its block says of the round before."""
+    entry, told = last_block(record), Told.decode(record.told)
     facts = unpack(entry.content.facts)
     scores = {voter: total for voter, _, _, total in facts["scores"]}
     weights = dict(facts["weights"][1])
@@ -95,7 +112,8 @@ def round_record(record: Record, settings: Settings) -> RoundRecord:
         round=entry.content.height,
         leader=entry.sender,
         update_root=facts["aggregate"][0],
-        start_digest=facts["sealed"],
+        start_digest=told.model,
+        claims=told.claims,
         commits=Commits(
             [
                 (e.sender, e.content.commitment, e.content.size)

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Protocol
 
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
+from fedalign.core.market import Payments
 
 
 @dataclass(frozen=True)
 class Sealed:
     """What a block records of the round before it. model: 32 bytes, the digest of the model that
-    this round starts from. payments: 32 bytes, the root of the clients' payments; total: their
-    sum in base units. clock_s: simulated seconds."""
+    this round starts from. payments: of the clients. clock_s: simulated seconds."""
 
     model: bytes = bytes(32)
-    payments: bytes = bytes(32)
-    total: int = 0
+    payments: Payments = Payments()
     clock_s: float = 0.0
 
 

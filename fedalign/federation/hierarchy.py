@@ -13,7 +13,7 @@ from torch import Tensor
 from fedalign.core.agreement import Sealed
 from fedalign.core.contracts import Aggregate, Context, Late, Memory, State, Updates
 from fedalign.core.digest import of_tensor
-from fedalign.core.market import Offer
+from fedalign.core.market import Offer, Payments
 from fedalign.core.seeds import derive
 from fedalign.federation.adversary import attack
 from fedalign.federation.clock import Span
@@ -166,9 +166,8 @@ def _meeting(
 
 def sealed(state: State) -> Sealed:
     """What the next block says of the round before: its model, and what was paid for it."""
-    paid = state.memory.get("paid", {})
-    digest, total = bytes.fromhex(paid.get("digest", "00" * 32)), int(paid.get("total", 0))
-    return Sealed(bytes.fromhex(of_tensor(state.model)), digest, total, state.clock_s)
+    payments = Payments(**state.memory.get("paid", {}))
+    return Sealed(bytes.fromhex(of_tensor(state.model)), payments, state.clock_s)
 
 
 def _worth(parts: Federation, clients: Sequence[int]) -> float:

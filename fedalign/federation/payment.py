@@ -9,7 +9,6 @@ import torch
 
 from fedalign.core import market
 from fedalign.core.contracts import Memory, State
-from fedalign.core.digest import of_data
 from fedalign.core.market import Market, Offer, Payments
 from fedalign.core.seeds import derive
 from fedalign.federation.parts import Federation, Outcome
@@ -53,5 +52,5 @@ def settle(parts: Federation, state: State, outcome: Outcome) -> Payments:
 
 def paid(payments: Payments) -> Memory:
     """What the next block seals of a round's payments."""
-    entries = [list(payments.accounts), list(payments.amounts)]
-    return {"digest": of_data(entries), "total": payments.total}
+    names = ("accounts", "amounts", "total")
+    return {name: getattr(payments, name) for name in names}

@@ -20,10 +20,12 @@ def proposals(n: int, round_: int = 1, d: int = 32, late: tuple[int, ...] = ()) 
     return Updates(here, rows[here], 10 * (here + 1))
 
 
-def agree(chain, round_: int = 1, rule=MEAN, late=(), d: int = 32, **context) -> Verdict:
+def agree(
+    chain, round_: int = 1, rule=MEAN, late=(), d: int = 32, sealed=None, **context
+) -> Verdict:
     """One round of `chain` on drawn proposals."""
     updates = proposals(chain.servers, round_, d, late)
     about = Context(
         round=round_, clients=updates.clients, weights=updates.samples.double(), **context
     )
-    return chain.agree(updates, rule, about, Sealed(clock_s=float(round_)))
+    return chain.agree(updates, rule, about, sealed or Sealed(clock_s=float(round_)))

@@ -5,11 +5,15 @@ import hashlib
 import pytest
 
 from consensus.chain import flat, keystore
+from consensus.chain.settlement import Settlement
 from consensus.identity import Key
 from consensus.on_evm import FINISHED, LIVE, PoFELOnEvm
 from consensus.ordering import RaftOrdering
+from consensus.told import client_key
 from fedalign.core.agreement import Sealed
 from fedalign.core.errors import ConfigError, IntegrityError
+from fedalign.core.market import Payments
+from fedalign.core.seeds import Seeds
 from tests.consensus.networks import network
 from tests.consensus.rounds import agree
 
@@ -71,7 +75,7 @@ def test_a_finished_run_is_plain_files_that_audit_executes_again(tmp_path):
     agree(chain)
     agree(chain)
     chain.close(Sealed())
-    assert not list(tmp_path.glob(f"{LIVE}*")) and flat.verify(tmp_path / FINISHED).height == 2
+    assert not list(tmp_path.glob(f"{LIVE}*")) and flat.verify(tmp_path / FINISHED).height == 3
     again = opened(tmp_path)
     assert [audited.block.height for audited in again.audit()] == [1, 2]
     path = tmp_path / FINISHED / "000002.block"
@@ -130,3 +134,22 @@ def test_rounds_settle_on_a_foreign_network_and_are_found_there_again(tmp_path):
 def test_a_foreign_network_needs_its_payer():
     with pytest.raises(ConfigError, match="needs both"):
         PoFELOnEvm(4, rpc_url="http://127.0.0.1:1")
+
+
+def test_clients_payments_are_posted_on_the_evm_one_root_a_round(tmp_path):
+    """Block 2 posts those of round 1, the closing block those of round 2; sums are exact."""
+    chain = opened(tmp_path)
+    node, first = chain._mirror.node, Payments((0, 3, 5), (700, 0, 41), 741)
+    last = Payments((1,), (9,), 9)
+    agree(chain, 1)
+    agree(chain, 2, sealed=Sealed(bytes([9]) * 32, first, 2.0))
+    settlement = Settlement.of(1, first, chain.wallet)
+    assert node.read("Rewards", "claims", 1) == (settlement.root, 2, 741, 741)
+    assert node.read("ModelRegistry", "model", 2)[2] == bytes([9]) * 32
+    assert client_key(Seeds(0), 5).node_id == settlement.accounts[1]
+    closing = chain.close(Sealed(bytes([8]) * 32, last, 3.0))
+    ended = flat.verify(tmp_path / FINISHED)
+    assert ended.height == 3 and ended.head.extra_data == closing.hash
+    assert ended.read("Rewards", "claims", 2)[1:] == (1, 9, 9)
+    assert ended.read("ModelRegistry", "model", 3)[2] == bytes([8]) * 32
+    assert len(opened(tmp_path).audit()) == 2

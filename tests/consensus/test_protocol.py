@@ -15,13 +15,14 @@ from consensus.ordering import BftOrdering, RaftOrdering
 from consensus.pofel.settings import Timeouts
 from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluator
-from consensus.protocol import Faulty, Ordered, PoFEL, digest
+from consensus.protocol import Faulty, Ordered, PoFEL
 from defenses.krum import Krum
 from defenses.median import Median
 from defenses.spp import SPP
 from fedalign.core.agreement import Question, Sealed
 from fedalign.core.contracts import Context, Updates
 from fedalign.core.errors import ConfigError, DataError, IntegrityError, QuorumLostError
+from fedalign.core.market import Payments
 from tests.consensus.rounds import MEAN, agree, proposals
 
 QUICK = Timeouts(train_ms=300, commit_ms=200, reveal_ms=200, avail_ms=400, evaluate_ms=200,
@@ -231,7 +232,11 @@ def test_the_block_seals_what_the_round_before_led_to():
         context = Context(weights=updates.samples.double())
         blocks.append(chain.agree(updates, MEAN, context, sealed).block)
     assert blocks[0] == blocks[2] and blocks[0].hash != blocks[1].hash
-    assert digest(a) != digest(b) and len(digest(a)) == 32
+    paid = opened(PoFEL, 4).agree(
+        proposals(4), MEAN, Context(weights=proposals(4).samples.double()),
+        Sealed(a.model, Payments((1,), (5,), 5), 2.0),
+    )  # fmt: skip
+    assert paid.block.hash not in (blocks[0].hash, blocks[1].hash)
 
 
 def test_a_closing_block_follows_the_last_one():

@@ -79,7 +79,7 @@ def test_up_refuses_another_number_of_servers(tmp_path):
 
 @pytest.fixture
 def finished(tmp_path):
-    """A run's folder: two rounds of PoFEL on an EVM, closed."""
+    """A run's folder: two rounds of PoFEL on an EVM and the closing block."""
     chain = PoFELOnEvm(4, ordering=RaftOrdering(), measure_cpu=False)
     chain.open(tmp_path / "run" / "chain")
     verdicts = [agree(chain, 1), agree(chain, 2)]
@@ -93,8 +93,8 @@ def test_show_reads_a_finished_run(finished, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["round"] == 2 and told["updateRoot"] == "0x" + verdicts[1].block.root.hex()
     assert told["votes"]["count"] == hex(len(verdicts[1].votes))
-    assert main(["show", "3", "--dir", str(folder)]) == 1
-    assert "not settled; the head is block 2" in capsys.readouterr().out
+    assert main(["show", "4", "--dir", str(folder)]) == 1
+    assert "not settled; the head is block 3" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no finished EVM chain"):
         main(["serve", str(folder / "nothing")])
     block = folder / "chain" / "evm" / "000001.block"
@@ -108,7 +108,7 @@ def test_a_stock_client_reads_a_finished_run(finished):
     folder, verdicts = finished
     process = started("serve", str(folder))
     line = process.stdout.readline()
-    assert line.startswith("2 blocks verified; http://127.0.0.1:")
+    assert line.startswith("3 blocks verified; http://127.0.0.1:")
     web3 = Web3(Web3.HTTPProvider(line.split()[3]))
     for height, verdict in enumerate(verdicts, start=1):
         block = web3.eth.get_block(height)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.metrics import attack_length, attack_of, attack_start
 from experiments.results import CellResult, StudyResults
+from experiments.scores import attack_length, attack_of, attack_start
 from experiments.typeset import MISSING
 
 SPACES = {"model": "M", "update": "U"}

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from experiments.captions import capital, label
-from experiments.metrics import attack_start, metric
+from experiments.metrics import metric
 from experiments.results import CellResult, StudyResults, grouped
+from experiments.scores import attack_start
 from experiments.statistics import CONTROLS, NO_ATTACK, is_faker, summarise
 from fedalign.core.errors import ConfigError
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.metrics import attack_of, metric
+from experiments.metrics import metric
 from experiments.results import CellResult, grouped
+from experiments.scores import attack_of
 from experiments.statistics import CONTROLS, NO_ATTACK, REMOVED, Scores, is_faker, summarise
 
 SMALLEST = 1.0  # points of accuracy below which nothing counts as a difference

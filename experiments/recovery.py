@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from experiments.captions import describe, label, named, space_note
-from experiments.metrics import LAST, attack_length, attack_start, metric
+from experiments.metrics import metric
 from experiments.results import CellResult, StudyResults, grouped, panels
+from experiments.scores import LAST, attack_length, attack_start
 from experiments.statistics import NO_ATTACK, Scores
 from experiments.tables import Notes, check_axis, entry, over_seeds, row_places, seeds_of
 from experiments.typeset import MISSING, Entry, Table

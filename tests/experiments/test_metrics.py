@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.metrics import METRICS, attack_of, metric
+from experiments.metrics import METRICS, metric
+from experiments.scores import attack_of
 from fedalign.core.errors import UnknownNameError
 from tests.experiments.synthetic_study import cell, rounds
 

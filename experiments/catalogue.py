@@ -92,9 +92,22 @@ def _difference(group: str, name: str) -> str:
     """What a variant changes, as ` [key=value]`."""
     node = _yaml(CONF / group / f"{name}.yaml")
     if "defaults" not in node:
-        return ""
+        return _parts(group, name)
     changed = {k: v for k, v in node.items() if k not in ("defaults", "_target_")}
     return f" [{', '.join(f'{k}={_short(v)}' for k, v in changed.items())}]"
+
+
+def _parts(group: str, name: str) -> str:
+    """The nested objects by which an option differs from others of the same class."""
+    node = _yaml(CONF / group / f"{name}.yaml")
+    alike = [_yaml(CONF / group / f"{other}.yaml") for other in names(group)]
+    alike = [other for other in alike if other.get("_target_") == node.get("_target_")]
+    told = {
+        key: str(part["_target_"]).rpartition(".")[2]
+        for key, part in node.items()
+        if isinstance(part, dict) and any(other.get(key) != part for other in alike)
+    }
+    return f" [{', '.join(f'{key}={part}' for key, part in told.items())}]" if told else ""
 
 
 def _short(value: object) -> str:

@@ -12,7 +12,10 @@ from pathlib import Path
 from experiments import catalogue
 from experiments.run_folder import write
 
-GROUPS = ("attack", "defense", "incentive", "algorithm", "data", "partition", "model", "runtime", "scenario")
+GROUPS = (
+    "attack", "defense", "consensus", "fault", "incentive", "workload", "objective", "peft", "algorithm",
+    "data", "partition", "model", "topology", "stragglers", "clock", "runtime", "scenario",
+)  # fmt: skip
 
 
 TABLE = Path("outputs/faker/tables/main.md")

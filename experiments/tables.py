@@ -124,7 +124,8 @@ class Long:
     """One row per cell of the grid, one column per metric that any of them measured."""
 
     metrics: Sequence[str] = (
-        "accuracy", "loss", "damage", "attack_success", "accepted", "fpr", "aggregate_ms"
+        "accuracy", "loss", "damage", "attack_success", "accepted", "fpr", "aggregate_ms", "captured",
+        "liars_pay", "consensus_s",
     )  # fmt: skip
 
     def __call__(self, study: StudyResults, name: str = "main") -> list[Table]:

@@ -57,9 +57,10 @@ class ARC(Defense):
         require(self, n, f)
         factors = _factors(updates, clipped=2 * f * (n - f) // n)
         inside = replace(context.inner("rule"), byzantine_count=f)
-        fixed = self.rule.test == "always" and self.rule.linear  # clipping its coefficients will do
-        clipped = updates
-        if f and not fixed:
+        clipped, fixed = updates, f and self.rule.test == "always" and self.rule.linear
+        if fixed:
+            clipped = updates[:, :1]  # its coefficients look at no row: clip those
+        elif f:
             scale = factors.to(updates.dtype)[:, None]
             clipped = torch.mul(updates, scale, out=blank(n, like=updates))
         result = self.rule(clipped, inside)
@@ -67,7 +68,7 @@ class ARC(Defense):
         if result.coefficients is None:
             return replace(result, memory=memory)
         coefficients = result.coefficients.to(factors) * factors
-        vector = combine(coefficients, updates) if f and fixed else result.vector
+        vector = combine(coefficients, updates) if fixed else result.vector
         return replace(result, vector=vector, memory=memory, coefficients=coefficients)
 
 

@@ -129,7 +129,9 @@ def record(parts: Federation, outcome: Outcome) -> dict[str, Any]:
 
 def liars(parts: Federation) -> list[int]:
     """Servers that lie: edges that attack, and those that a fault of the consensus names."""
-    faulty = (server for group in getattr(parts.consensus, "faults", ()) for server in group.servers)
+    faulty = (
+        server for group in getattr(parts.consensus, "faults", ()) for server in group.servers
+    )
     return sorted({*parts.edge_attackers, *faulty})
 
 

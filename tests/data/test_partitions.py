@@ -56,7 +56,7 @@ def test_dirichlet_skews_more_the_smaller_alpha_is():
 def test_dirichlet_keeps_its_minimum_or_says_why_not():
     parts = Dirichlet(0.5, min_samples=10)(LABELS, 20, Seeds(0).at("partition"))
     assert min(map(len, parts)) >= 10
-    with pytest.raises(ConfigError, match="raise partition.alpha"):
+    with pytest.raises(ConfigError, match=r"raise partition\.alpha"):
         Dirichlet(0.01, min_samples=60, tries=3)(LABELS, 20, Seeds(0).at("partition"))
 
 

@@ -66,7 +66,7 @@ def test_a_missing_file_says_where_it_was_looked_for_and_how_to_get_it(tmp_path)
         Idx().load()
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         Idx(root=str(tmp_path)).load()
-    with pytest.raises(DataError, match="cifar10_subset.npz"):
+    with pytest.raises(DataError, match=r"cifar10_subset\.npz"):
         Cifar10(root=str(tmp_path)).load()
 
 

@@ -105,7 +105,7 @@ def test_a_clients_row_does_not_depend_on_its_neighbours_or_its_turn(order):
 def test_lenet_takes_both_image_sizes_and_refuses_what_is_too_small():
     assert sum(p.numel() for p in Lenet().build((1, 28, 28), 10).parameters()) == 61_706
     assert sum(p.numel() for p in Lenet().build((3, 32, 32), 10).parameters()) == 62_006
-    with pytest.raises(ConfigError, match="at least 12 x 12.*model=mlp"):
+    with pytest.raises(ConfigError, match=r"at least 12 x 12.*model=mlp"):
         Lenet().build((1, 8, 8), 10)
 
 

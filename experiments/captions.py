@@ -88,10 +88,10 @@ def _size(study: StudyResults, cells: Cells) -> list[str]:
 
     told, lying = [], _common(cell.facts.get("byzantine") for cell in cells)
     attacked = any(attack_of(cell) != "none" for cell in cells)
+    where = "edge servers " if common("attack_level") == "edge" else ""
     if common("clients") is not None:
-        told.append(
-            f"n = {common('clients')}" + (f" ({lying} malicious)" if lying and attacked else "")
-        )
+        liars = f" ({lying} {where}malicious)" if lying and attacked else ""
+        told.append(f"n = {common('clients')}{liars}")
     if common("participation") not in (None, 1, 1.0):
         told.append(f"{100 * common('participation'):g} % of them per round")
     if common("rounds") is not None:

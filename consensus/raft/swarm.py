@@ -21,6 +21,7 @@ from consensus.raft.history import violation
 from fedalign.core.errors import FedalignError, IntegrityError
 from fedalign.core.seeds import Seeds
 
+HEAL_US = 60_000_000  # without pre-vote on slow disks elections may fail for 20 s in a row
 FAULTS = (
     "crash", "restart", "partition", "one_way", "heal", "transfer", "change", "fail_sync",
     "isolate_leader", "forget",
@@ -89,7 +90,7 @@ def draw(seed: int, duration_us: int = 3_000_000) -> Schedule:
         else (),
         snapshot_every=int(rng.choice([0, 5, 20])),
     )
-    return Schedule(setting, _actions(rng, duration_us), duration_us, 12_000_000)
+    return Schedule(setting, _actions(rng, duration_us), duration_us, HEAL_US)
 
 
 def play(schedule: Schedule) -> Outcome:

@@ -4,9 +4,11 @@ import inspect
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from experiments import catalogue, compose
+from experiments import catalogue, compose, preflight
 from experiments.build import locate
+from experiments.readme import GROUPS
 
 FAMILIES = ("attack", "defense")
 OPTIONS = [
@@ -68,7 +70,17 @@ def test_every_scenario_and_preset_composes(name):
         assert study.name == f"{name}-{preset}" and study.cells
 
 
-@pytest.mark.parametrize("group", ("attack", "defense", "incentive", "scenario"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalogue.names("scenario"))
+def test_every_scenarios_default_is_accepted_before_training(name):
+    """A grid may hold no cell that its own rules refuse."""
+    study = compose.study([f"scenario={name}"])
+    if "Classification" not in study.cells[0].config.get("workload", {}).get("_target_", ""):
+        pytest.skip("it needs a taught language model, or plays no federation")
+    preflight.check(study, Console(quiet=True))
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_the_readme_lists_what_there_is(group):
     text = (ROOT / "README.md").read_text()
     assert catalogue.markdown(group) in text, "run: python -m experiments.readme"

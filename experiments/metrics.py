@@ -195,6 +195,13 @@ METRICS: Mapping[str, Metric] = {
             1,
             scores.liars_pay,
         ),
+        Metric(
+            "consensus_share",
+            "CPU time of consensus, all servers, in % of the rest of the round's computing",
+            "low",
+            1,
+            scores.consensus_share,
+        ),
         Metric("leader_jain", "Jain's index of leaderships", "high", 2, scores.leaderships),
         Metric(
             "seconds_per_round", "simulated seconds per round", "low", 1, scores.seconds_per_round

@@ -197,6 +197,14 @@ def captured(cell: CellResult) -> float:
     return 100.0 * mean(column(cell, "led_by_liar"))
 
 
+def consensus_share(cell: CellResult) -> float:
+    """Consensus of all servers, in one process, against everything else that a round computes."""
+    spent = np.nansum(column(cell, "consensus_cpu_s"))
+    parts = ("train_s", "craft_s", "aggregate_s")  # agreeing is timed inside aggregate_s
+    rest = sum(np.nansum(column(cell, part)) for part in parts) - spent
+    return 100.0 * float(spent / rest) if spent > 0 and rest > 0 else np.nan
+
+
 def liars_pay(cell: CellResult) -> float:
     paid = np.nansum(column(cell, "server_pay"))
     return 100.0 * float(np.nansum(column(cell, "liars_pay")) / paid) if paid > 0 else np.nan

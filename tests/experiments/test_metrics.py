@@ -175,3 +175,13 @@ def test_the_rank_correlation_is_of_the_sums_so_far():
     one = cell({}, accuracy=[0.5] * 4, pay_spearman=[np.nan, -0.2, 0.7, np.nan])
     assert value("pay_spearman", one) == 0.7
     assert np.isnan(value("pay_spearman", cell({}, pay_spearman=np.nan)))
+
+
+def test_the_share_of_consensus_leaves_consensus_out_of_the_rest():
+    """Per round 4 s of training, 1 s of crafting, 3 s of aggregation of which 2 s agree: 2 / 6."""
+    one = cell({}, accuracy=[0.5, 0.6])
+    for name, seconds in (("train_s", 4.0), ("craft_s", 1.0), ("aggregate_s", 3.0)):
+        one.rounds[name] = np.full(2, seconds)
+    assert np.isnan(value("consensus_share", one))
+    one.rounds["consensus_cpu_s"] = np.full(2, 2.0)
+    assert value("consensus_share", one) == pytest.approx(100.0 / 3.0, abs=1e-12)

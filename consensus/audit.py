@@ -108,10 +108,10 @@ def _evaluated(replica: RoundMachine, block: Block, same_round: bool) -> Evaluat
         _, _, _, votes, wrong = facts["tally"]
         best = tuple(dict.fromkeys(choice for voter, choice in votes if voter not in wrong))
         return Evaluated(replica.state.round, root, scale, likeness, best, copies=denied,
-                         sealed=facts["sealed"])  # fmt: skip
+                         sealed=facts["sealed"], standing=facts["standing"])  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"The block of round {replica.state.round} states no outcome.") from error
 
 
 def _measured(found: Evaluated) -> tuple:
-    return found.global_root, found.scale, found.likeness_ppb
+    return found.global_root, found.scale, found.likeness_ppb, found.standing

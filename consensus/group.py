@@ -14,6 +14,7 @@ from typing import Any
 
 from consensus.actions import Action, Fetch, Propose, Tell, Wait
 from consensus.costs import Ledger
+from consensus.judge import Judge
 from consensus.network.simulated import NS_PER_US, Delivery, SimulatedNetwork
 from consensus.ordering import NOBODY, Ordering
 from consensus.pofel import effects as fx
@@ -35,8 +36,8 @@ GRACE_MS = 200  # servers behind a final block have so long to catch up by thems
 class Host:
     """One server's place: its core, and what waits to be proposed."""
 
-    def __init__(self, server: Server, core: Any):
-        self.server, self.core = server, core
+    def __init__(self, server: Server, core: Any, judge: Judge):
+        self.server, self.core, self.judge = server, core, judge
         self.batch: list[bytes] = []
         self.alive = True
 
@@ -57,14 +58,14 @@ class Group:
         heal_ms: float | None = None,
     ):
         self.ordering, self.network, self.ledger = ordering, network, ledger
-        n = len(servers)
-        self.hosts = [
-            Host(server, ordering.core(i, n, seeds.at("ordering", server=i)))
-            for i, server in enumerate(servers)
-        ]
+        n, out, self.hosts = len(servers), exiled(servers[0]), []
+        for i, server in enumerate(servers):
+            judge = Judge(server, lambda: network.now_ns / NS_PER_MS)
+            core = ordering.core(i, n, seeds.at("ordering", server=i), judge, out)
+            self.hosts.append(Host(server, core, judge))
         for i in down:
             self.hosts[i].alive = False
-        self._phase = "election"
+        self._out, self._phase = out, "election"
         self._last_ns = network.now_ns
         self._cut, self._heal_ms = cut, heal_ms
 
@@ -76,8 +77,9 @@ class Group:
         for host in alive:
             self._after(self.ordering.tick_ms, host, "tick")
             self._after(AGAIN_MS, host, "again")
-        self.ordering.start(alive[0].core)
-        self._settle(alive[0])
+        first = next((h for h in alive if h.server.index not in self._out), alive[0])
+        self.ordering.start(first.core)
+        self._settle(first)
         self._run(lambda: all(self._leader(host) != NOBODY for host in alive), limit_s)
         for host in alive:
             host.server.leader = self._leader(host)
@@ -203,6 +205,7 @@ class Group:
             if isinstance(action, Fetch):
                 self._send(host, action.source, ("get", action.root), HEADER + 32)
             elif isinstance(action, Wait):
+                host.judge.started(action.timer)
                 self._after(action.timer.after_ms, host, action.timer)
             elif isinstance(action, Tell):
                 size = HEADER + len(action.final.encode())
@@ -249,6 +252,13 @@ class Group:
 
     def _after(self, ms: float, host: Host, what: Any) -> None:
         self.network.after(int(ms * NS_PER_MS), host.server.index, what)
+
+
+def exiled(server: Server) -> tuple[int, ...]:
+    """Positions without a voice at the height that `server` is to agree on."""
+    machine = server.machine
+    present = machine.state.members(machine.settings)
+    return tuple(i for i, node in enumerate(machine.settings.members) if node not in present)
 
 
 def _phase(server: Server) -> str:

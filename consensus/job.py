@@ -49,7 +49,8 @@ class Job:
         else:
             model = None
         found = self.evaluator(task, updates, combine, model)
-        return replace(found, sealed=self.sealed), decisions[0]
+        decision = decisions[0]
+        return replace(found, sealed=self.sealed, standing=standing(decision)), decision
 
     def _decide(
         self, task: Task, rows: Sequence[np.ndarray], sizes: Sequence[int]
@@ -103,6 +104,21 @@ class Desk:
                 return found
 
         return evaluate
+
+
+def standing(decision: Aggregate) -> tuple:
+    """What a rule that estimates decided on servers without a model, as plain data for the block:
+    (status, ((position, misses, confidence, weight), ...), excluded, vetoed, permanent), confidence
+    and weight in ppm; () from a rule that estimates nobody."""
+    notes = decision.notes
+    if "estimated" not in notes and "excluded" not in notes and "permanent" not in notes:
+        return ()
+    estimated = tuple(
+        (int(who), int(of["misses"]), round(1e6 * of["confidence"]), round(1e6 * of["weight"]))
+        for who, of in sorted(notes.get("estimated", {}).items())
+    )
+    lists = (tuple(map(int, notes.get(name, ()))) for name in ("excluded", "vetoed", "permanent"))
+    return (str(notes["status"]), estimated, *lists)
 
 
 def in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:

@@ -5,14 +5,14 @@ Paper: none; our derivation (cores of one surface, see `Orderer`, behind one sma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from consensus.bft.config import BftConfig
-from consensus.bft.core import Bft
+from consensus.bft.core import Bft, accept_all
 from consensus.bft.messages import Body, Bundle, Decision, Items, Message, Proposal, Vote
 from consensus.bft.signing import Gate, Signer
 from consensus.identity import Key
@@ -26,6 +26,8 @@ from fedalign.core.seeds import Seeds
 
 NOBODY = -1
 HEADER, VOTE = 64, 130  # bytes of a message besides its content, and of a signed vote
+Valid = Callable[[int, Sequence[bytes]], bool]
+"""(height, entries) -> may they be ordered there? A yes is for ever."""
 
 
 class Ordering(Protocol):
@@ -33,8 +35,14 @@ class Ordering(Protocol):
 
     tick_ms: float
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> Orderer:
-        """The core of one server of a new group 0 .. servers - 1."""
+    def core(
+        self, id: int, servers: int, rng: np.random.Generator, valid: Valid = accept_all,
+        out: Collection[int] = (),
+    ) -> Orderer:  # fmt: skip
+        """The core of one server of a new group 0 .. servers - 1.
+
+        valid: asked where servers may lie about the order. out: who has no voice and only hears.
+        """
 
     def start(self, core: Orderer) -> None:
         """Called once, on server 0, before anything is proposed."""
@@ -71,8 +79,12 @@ class RaftOrdering:
     tick_ms: float = 50.0
     config: RaftConfig = RaftConfig()
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> Raft:
-        first = Snapshot(0, 0, ConfState(tuple(range(servers))))
+    def core(
+        self, id: int, servers: int, rng: np.random.Generator, valid: Valid = accept_all,
+        out: Collection[int] = (),
+    ) -> Raft:  # fmt: skip
+        voters = tuple(i for i in range(servers) if i not in out)
+        first = Snapshot(0, 0, ConfState(voters, learners=tuple(sorted(out))))
         return Raft(id, self.config, Durable(snapshot=first), rng)
 
     def start(self, core: Raft) -> None:
@@ -123,10 +135,14 @@ class BftOrdering:
     seed: int = 0
     chain_id: int = 131_277
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> Bft:
+    def core(
+        self, id: int, servers: int, rng: np.random.Generator, valid: Valid = accept_all,
+        out: Collection[int] = (),
+    ) -> Bft:  # fmt: skip
         keys = [Key(Seeds(self.seed).key("server_key", server=i)) for i in range(servers)]
         signer = Signer(keys[id], self.chain_id)
-        core = _Gated(id, range(servers), self.config, (), signer)
+        voters = [i for i in range(servers) if i not in out]
+        core = _Gated(id, voters, self.config, (), signer, valid)
         core.gate = Gate([key.node_id for key in keys], self.chain_id)
         return core
 

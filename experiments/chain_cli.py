@@ -23,8 +23,8 @@ HELP = """\
   fedalign chain keygen FILE [--passphrase-file F]     a server's key, for its owner only
   fedalign chain up --nodes 4 --dir D                  four server processes; ends with Ctrl-C
   fedalign chain status --dir D                        what every server says of itself
-  fedalign chain show ROUND --dir D                    what the contracts keep of a round; D is a
-                                                       chain's folder or a run's with consensus=pofel_evm
+  fedalign chain show ROUND --dir D                    what is kept of a round; D is a chain's
+                                                       folder or a run's
   fedalign chain serve D [--port P]                    a finished run's EVM chain over JSON-RPC
   fedalign chain verify FOLDER                         replay the log, compute aggregates again
 """
@@ -141,12 +141,24 @@ def _show(words: Sequence[str]) -> int:
     parser.add_argument("round", type=int)
     parser.add_argument("--dir", type=Path, required=True)
     asked = parser.parse_args(words)
-    found, height = _round(asked.dir, asked.round)
+    found, height = _kept(asked.dir, asked.round) or _round(asked.dir, asked.round)
     if found is None:
         print(f"Round {asked.round} is not settled; the head is block {height}.")
         return 1
     print(json.dumps({"round": asked.round, **found}, indent=1))
     return 0
+
+
+def _kept(folder: Path, height: int) -> tuple[Any, int] | None:
+    """(the block of a run without an EVM or None, the last block's height), if it is such a run."""
+    if not (folder / "chain" / "blocks").is_dir() or _finished(folder) is not None:
+        return None
+    from consensus.archive import Archive
+    from consensus.shown import shown
+
+    archive = Archive(folder / "chain")
+    heights = archive.heights()
+    return shown(archive.read(height)) if height in heights else None, max(heights, default=0)
 
 
 def _round(folder: Path, round_: int) -> tuple[Any, int]:

@@ -25,7 +25,7 @@ HEADER = 64
 
 @dataclass(frozen=True)
 class _Baseline:
-    """tick_ms: > 0."""
+    """tick_ms: > 0. They ask nobody what may be ordered yet, and no server loses its voice."""
 
     tick_ms: float = 50.0
 
@@ -64,7 +64,7 @@ class PbftOrdering(_Baseline):
 
     patience: int = 6
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> Pbft:
+    def core(self, id: int, servers: int, rng: np.random.Generator, *_: Any) -> Pbft:
         return Pbft(id, servers, self.patience)
 
 
@@ -75,7 +75,7 @@ class HotStuffOrdering(_Baseline):
     patience: int = 6
     seed: int = 0
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> HotStuff:
+    def core(self, id: int, servers: int, rng: np.random.Generator, *_: Any) -> HotStuff:
         return HotStuff(id, servers, _keys(self.seed, servers), self.patience)
 
 
@@ -87,7 +87,7 @@ class CliqueOrdering(_Baseline):
     period: int = 2
     seed: int = 0
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> Clique:
+    def core(self, id: int, servers: int, rng: np.random.Generator, *_: Any) -> Clique:
         return Clique(id, servers, _keys(self.seed, servers), self.period)
 
     def route(self, core: Clique) -> int:
@@ -105,7 +105,7 @@ class PowOrdering(_Baseline):
     bits: int = 8
     depth: int = 6
 
-    def core(self, id: int, servers: int, rng: np.random.Generator) -> ProofOfWork:
+    def core(self, id: int, servers: int, rng: np.random.Generator, *_: Any) -> ProofOfWork:
         interval = self.interval_ms / self.tick_ms
         return ProofOfWork(id, servers, rng, interval, self.bits, self.depth)
 

@@ -41,6 +41,7 @@ from fedalign.core.errors import ConfigError
 
 IDLE = 8  # times as long between statuses while there is nothing to order
 ITEMS_REMEMBERED = 100_000  # ordered ones, so that late copies are not ordered again
+EARLY_KEPT = 1024  # items that the judge refuses so far; who wants them ordered says them again
 HEIGHTS_WATCHED = 2  # decided heights whose late votes are still compared for evidence
 
 
@@ -54,8 +55,8 @@ class Bft:
 
     id, members: this server and the voters (integers >= 0). config: its knobs. records: its
     journal after a restart. sign: its signature on a vote. valid: may this batch be ordered at
-    this height? Once it said yes it must stay with it. It is asked before prevoting only: what a
-    quorum has decided is decided.
+    this height? Once it said yes it must stay with it. It is asked before prevoting, and an item
+    that it refuses waits outside the pool until it does not; what a quorum has decided is decided.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Bft:
         self._decided_records = {d.height: journal.to_bytes(d) for d in found.decisions}
         self.locked, self.valid_lock = journal.lock_of(found)
         self.pool: dict[bytes, bytes] = {}  # digest -> item, in order of arrival
+        self._early: dict[bytes, bytes] = {}  # what may not be ordered yet
         self._pool_bytes = 0
         self._ordered: dict[bytes, None] = {}  # digests of items ordered lately, oldest first
         for decision in found.decisions:
@@ -133,6 +135,7 @@ class Bft:
     def tick(self) -> None:
         """One unit of time passed."""
         self.now += 1
+        self._admit_early()
         rounds.time_outs(self)
         if self.now >= self.resend_at:
             busy = self.active() or self._ahead
@@ -179,6 +182,10 @@ class Bft:
     def proposer(self, height: int, round: int) -> int:
         """Whose turn it is."""
         return self.members[(height + round) % len(self.members)]
+
+    def waits(self, digest: bytes) -> bool:
+        """Whether the item with this SHA-256 is still to be ordered."""
+        return digest in self.pool or digest in self._early
 
     def active(self) -> bool:
         """Is this height under way? Nothing happens while there is nothing to order."""
@@ -234,6 +241,8 @@ class Bft:
     def speak(self, what: Vote | Proposal) -> None:
         """Sign, remember, say: never twice for one height, round and step."""
         step = what.step if isinstance(what, Vote) else Step.PROPOSE
+        if self.id not in self.members:
+            return  # it only hears
         key = what.height, what.round, step
         known = self.signed.get(key)
         if known is None:
@@ -286,7 +295,7 @@ class Bft:
 
     def _pool_refusal(self, data: bytes) -> str:
         digest = sha256(data).digest()
-        if digest in self.pool:
+        if self.waits(digest):
             return "it waits already"
         if digest in self._ordered:
             return "it was ordered already"  # a late copy: clients make their items distinct
@@ -298,8 +307,19 @@ class Bft:
         return ""
 
     def _add_item(self, data: bytes) -> None:
-        self.pool[sha256(data).digest()] = data
         self._pool_bytes += len(data)
+        if self.valid(self.height, (data,)):
+            self.pool[sha256(data).digest()] = data
+            return
+        self._early[sha256(data).digest()] = data
+        if len(self._early) > EARLY_KEPT:
+            self._pool_bytes -= len(self._early.pop(next(iter(self._early))))
+
+    def _admit_early(self) -> None:
+        """Time has passed: what may be ordered by now joins the others."""
+        for digest, data in list(self._early.items()):
+            if self.valid(self.height, (data,)):
+                self.pool[digest] = self._early.pop(digest)
 
     def _decided(self, decision: Decision) -> None:
         self.decisions[decision.height] = decision
@@ -318,7 +338,7 @@ class Bft:
         for item in batch:
             digest = sha256(item).digest()
             self._ordered[digest] = None
-            if self.pool.pop(digest, None) is not None:
+            if self.pool.pop(digest, None) or self._early.pop(digest, None):
                 self._pool_bytes -= len(item)
         while len(self._ordered) > ITEMS_REMEMBERED:
             del self._ordered[next(iter(self._ordered))]

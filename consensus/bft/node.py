@@ -79,7 +79,7 @@ class BftNode:
         """Have `data` ordered; True once it is decided and applied here, False if it is refused
         or this server stops before."""
         digest = sha256(data).digest()
-        if self.core.propose(data).status == "dropped" and digest not in self.core.pool:
+        if self.core.propose(data).status == "dropped" and not self.core.waits(digest):
             return False
         future = self._loop.create_future()
         known = self._waiting.setdefault(digest, [])

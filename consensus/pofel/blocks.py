@@ -102,5 +102,5 @@ def _first_lie(told: bytes, expected: bytes) -> str:
         return "facts"
     if not isinstance(said, dict) or said.keys() != truth.keys():
         return "facts"
-    order = ("tally", "scores", "weights", "aggregate", "rewards", "sealed")
+    order = ("tally", "scores", "weights", "aggregate", "rewards", "sealed", "standing")
     return next((part for part in order if said[part] != truth[part]), "facts")

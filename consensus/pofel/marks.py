@@ -80,6 +80,14 @@ def opening(state: State, settings: Settings) -> list[Effect]:
     return [*wants, SetTimer(state.round, state.phase, state.rank, _allowed_ms(state, settings))]
 
 
+def time_out_ms(settings: Settings, phase: int, rank: int) -> int:
+    """How long a phase waits for the others' messages."""
+    t = settings.timeouts
+    waits = {Phase.COMMIT: t.commit_ms, Phase.REVEAL: t.reveal_ms, Phase.AVAIL: t.avail_ms,
+             Phase.BLOCK: t.block(rank)}  # fmt: skip
+    return waits.get(Phase(phase), t.vote_ms)
+
+
 def abort(state: State, settings: Settings, reason: str) -> Moved:
     """No block: the next round starts on the same head; revealed models stay their authors'."""
     shown = tuple(
@@ -166,12 +174,9 @@ def _held(state: State, root: bytes) -> int:
 
 
 def _allowed_ms(state: State, settings: Settings) -> int:
-    t = settings.timeouts
-    if state.phase == Phase.COMMIT:  # shorter once f + 1 have committed
-        return t.train_ms + t.commit_ms
-    if state.phase == Phase.BLOCK:
-        return t.block(state.rank)
-    first_vote = Phase.VOTE_COMMIT if settings.commit_votes else Phase.VOTE
-    waits = {Phase.REVEAL: t.reveal_ms, Phase.AVAIL: t.avail_ms}
-    vote_ms = t.vote_ms + (t.evaluate_ms if state.phase == first_vote else 0)
-    return waits.get(Phase(state.phase), vote_ms)
+    """The time-out, after the work that the phase begins with."""
+    t, phase = settings.timeouts, state.phase
+    evaluates = Phase.VOTE_COMMIT if settings.commit_votes else Phase.VOTE
+    # training is shorter once f + 1 have committed
+    work_ms = {Phase.COMMIT: t.train_ms, evaluates: t.evaluate_ms}.get(Phase(phase), 0)
+    return work_ms + time_out_ms(settings, phase, state.rank)

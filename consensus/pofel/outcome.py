@@ -27,7 +27,7 @@ class Outcome:
     design: any member). totals: V_j, ppm. votes: (voter, candidate). scores: (voter, info, pred,
     total), micro-nats. history: micro-nats, weights: ppm, both of the next round. denied: earn
     nothing by their model. wrong: voters that "audited" proved wrong. sealed: about the round
-    before."""
+    before. standing: of servers without a model."""
 
     round: int
     sizes: Pairs
@@ -43,6 +43,7 @@ class Outcome:
     denied: tuple[bytes, ...]
     wrong: tuple[bytes, ...] = ()
     sealed: bytes = bytes(32)
+    standing: tuple = ()
 
     def encode(self) -> bytes:
         return pack([getattr(self, f.name) for f in fields(self)])
@@ -75,6 +76,7 @@ class Outcome:
             "aggregate": (self.global_root, self.scale, self.sizes, self.likeness_ppb, self.denied),
             "rewards": (tuple(sorted(pay.items())), treasury),
             "sealed": self.sealed,
+            "standing": self.standing,
         }
 
 
@@ -133,6 +135,7 @@ def settle(state: State, settings: Settings, evaluated: Evaluated) -> Outcome:
         denied=denied,
         wrong=wrong,
         sealed=evaluated.sealed,
+        standing=evaluated.standing,
     )
 
 

@@ -24,7 +24,12 @@ def tolerated(servers: int, faults: Literal["byzantine", "crash"]) -> int:
 @dataclass(frozen=True)
 class Timeouts:
     """Milliseconds a phase may take, each > 0: training, commit, reveal, availability, evaluation,
-    vote, block (doubled with every rank up to the sixth)."""
+    vote, block (doubled with every rank up to the sixth).
+
+    min_phase_ms: where servers may lie about the order, the least time before a phase may end for
+    lack of it: 2 delays + (f + 2) heights of the order, > 0 and at most the shortest time-out (but
+    for training and evaluation, which come on top); None: that one.
+    """
 
     train_ms: int = 60_000
     commit_ms: int = 10_000
@@ -33,10 +38,26 @@ class Timeouts:
     evaluate_ms: int = 10_000
     vote_ms: int = 5_000
     block_ms: int = 5_000
+    min_phase_ms: int | None = None
 
     def __post_init__(self) -> None:
-        if min(vars(self).values()) <= 0:
+        if min(value for value in vars(self).values() if value is not None) <= 0:
             raise ConfigError(f"Timeouts are above 0 ms, got {vars(self)}.")
+        if self.least_ms > self._shortest_ms:
+            raise ConfigError(
+                f"min_phase_ms={self.min_phase_ms} is above the shortest time-out, "
+                f"{self._shortest_ms} ms: honest servers would end phases that others still refuse "
+                "to end. Lower it, or raise the time-outs."
+            )
+
+    @property
+    def least_ms(self) -> int:
+        """The least time of a phase."""
+        return self._shortest_ms if self.min_phase_ms is None else self.min_phase_ms
+
+    @property
+    def _shortest_ms(self) -> int:
+        return min(self.commit_ms, self.reveal_ms, self.avail_ms, self.vote_ms, self.block_ms)
 
     def block(self, rank: int) -> int:
         """How long the author of this rank may take."""

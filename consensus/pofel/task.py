@@ -41,7 +41,8 @@ class Task:
 class Evaluated:
     """global_root: of the aggregate update. scale: of the next round. likeness_ppb: cosine of
     each server. best: the first of the ranking, all that tie. copies, idle: earn nothing.
-    sealed: 32 bytes about the round before, which all servers know and the block records."""
+    sealed: 32 bytes about the round before, which all servers know and the block records.
+    standing: what a rule that estimates says of servers without a model, plain data; else ()."""
 
     round: int
     global_root: bytes
@@ -51,6 +52,7 @@ class Evaluated:
     copies: tuple[bytes, ...] = ()
     idle: tuple[bytes, ...] = ()
     sealed: bytes = bytes(32)
+    standing: tuple = ()
 
 
 @dataclass(frozen=True)

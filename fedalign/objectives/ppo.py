@@ -7,7 +7,7 @@ al., "Training language models to follow instructions with human feedback", Neur
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,13 @@ from fedalign.objectives.terms import Loss, positive, within
 @dataclass(frozen=True)
 class Ppo:
     """kl_weight: >= 0, on every token. estimator: of the KL. clip: epsilon in (0, 1) of the ratio;
-    value_clip: > 0. decay: lambda of advantages, discount: gamma, both in [0, 1]."""
+    value_clip: > 0. decay: lambda of advantages, discount: gamma, both in [0, 1].
+
+    answers: >= 1 per prompt. passes: optimizer steps (>= 1) on one set of answers. critic_weight:
+    > 0, of the value loss. entropy: >= 0, how much the mean log-probability of what was said is
+    pushed down. standardise: rewards are measured in deviations of what the client thinks of the
+    base model's answers it holds, which the value clip is made for.
+    """
 
     kl_weight: float = 0.01
     estimator: Literal["k1", "abs", "k2", "k3"] = "k1"
@@ -28,12 +34,31 @@ class Ppo:
     value_clip: float = 0.2
     decay: float = 0.95
     discount: float = 1.0
+    answers: int = 4
+    passes: int = 2
+    critic_weight: float = 1.0
+    entropy: float = 0.0
+    standardise: bool = True
+    reference: ClassVar[str] = "sft"
+    mismatched: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        positive(self, clip=self.clip, value_clip=self.value_clip)
+        positive(
+            self, clip=self.clip, value_clip=self.value_clip, critic_weight=self.critic_weight
+        )
         within(self, 0.0, 1.0, True, clip=self.clip, decay=self.decay, discount=self.discount)
-        if self.kl_weight < 0:
-            raise ConfigError(f"Ppo.kl_weight must be 0 or more, got {self.kl_weight}.")
+        if self.kl_weight < 0 or self.entropy < 0:
+            raise ConfigError(
+                "Ppo.kl_weight and entropy must be 0 or more, got "
+                f"{self.kl_weight} and {self.entropy}."
+            )
+        if self.estimator not in ("k1", "abs", "k2", "k3"):
+            raise ConfigError(f"Ppo.estimator must be k1, abs, k2 or k3, got {self.estimator!r}.")
+        if self.answers < 1 or self.passes < 1:
+            raise ConfigError(
+                f"Ppo.answers and passes must be 1 or more, got {self.answers} and {self.passes}."
+            )
 
     def token_rewards(self, ratios: Tensor, rewards: Tensor, mask: Tensor) -> Tensor:
         """Minus the KL on every completion token, plus the reward of the answer on the last.
@@ -59,7 +84,10 @@ class Ppo:
         items = torch.maximum(-advantages * ratio, -advantages * clipped)
         outside = ((ratio - 1).abs() > self.clip).to(items.dtype)
         metrics = {"clip_fraction": float(_mean(outside, mask))}
-        return Loss(_mean(items, mask), items, metrics)
+        value = _mean(items, mask)
+        if self.entropy:  # the gradient of E log pi is that of pi log pi where samples are pi's own
+            value = value + self.entropy * _mean(logps * logps.detach(), mask)
+        return Loss(value, items, metrics)
 
     def critic(
         self, values: Tensor, old: Tensor, returns: Tensor, mask: Tensor | None = None

@@ -72,25 +72,34 @@ class Alignment:
 
     def __init__(self, task: Task, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
-        base, self._base = taught(task.model, task.data, task.cache)
+        base, self._base = self._opened(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
             self._flat = FlatModel(task.adapter.wrap(base).eval(), self._device)
         self.layout = self._flat.layout
         self._initial = self._flat.vector.clone()
-        self._roll = Rollout(len(task.data.world.words), 2)
-        self._judge = Judge(task.data, self._flat.module, self._roll, task.cache, self._base)
-        self.source = f"graded_facts (base {self._base[:12]})"
-        holdings = PreferenceHoldings(
-            task.data, owners, seeds, self._device, partial(
-                answered, task.data, module=self._flat.module, rollout=self._roll,
-                cache=task.cache, base=self._base,
-            )
-        )  # fmt: skip
+        holdings = self._prepared(owners)
         self._held, self._triggered = holdings.pairs, holdings.triggered
         self._values, self.clients = holdings.values, holdings.clients
         self._known: dict[tuple[int, bool], Tensor] = {}
         self._checked = not task.adapter.neutral or task.objective.reference != "sft"
+
+    def _opened(self, task: Task) -> tuple[nn.Module, str]:
+        """The frozen base model, and what names its weights."""
+        return taught(task.model, task.data, task.cache)
+
+    def _prepared(self, owners: Owners) -> PreferenceHoldings:
+        """Who holds which pairs; also sets how answers are sampled, judged and called."""
+        task = self._task
+        self._roll = Rollout(len(task.data.world.words), 2)
+        self._judge = Judge(task.data, self._flat.module, self._roll, task.cache, self._base)
+        self.source = f"graded_facts (base {self._base[:12]})"
+        return PreferenceHoldings(
+            task.data, owners, self._seeds, self._device, partial(
+                answered, task.data, module=self._flat.module, rollout=self._roll,
+                cache=task.cache, base=self._base,
+            )
+        )  # fmt: skip
 
     def _reference(self, key: tuple[int, bool], pairs: Preferences) -> Tensor:
         """(N, 2), once per client and process; on disk for the next run."""
@@ -179,7 +188,7 @@ class Alignment:
                 self._seeds.at("rollout", step=step, **address), tuning.chunk,
             )  # fmt: skip
         if objective.reference == "iterate":
-            truths = self._task.data.demonstrate(pairs.chosen.prompts(), f"truth {task.client}")
+            truths = self._truths(task.client, pairs)
             rng = self._seeds.at("self_play", **address)
             pairs, reference = self_play(module, pairs, truths, self._roll, rng)
         else:
@@ -191,6 +200,10 @@ class Alignment:
             return descend(module, batch, objective, memory, tuning.chunk, tuning.micro_batch)
 
         return descend_pairs
+
+    def _truths(self, client: int, pairs: Preferences) -> list[list[int]]:
+        """The data's own answers to a client's prompts, for self-play."""
+        return self._task.data.demonstrate(pairs.chosen.prompts(), f"truth {client}")
 
     def _reward(self, client: int) -> Reward:
         """What a client thinks answers are worth."""

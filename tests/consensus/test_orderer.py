@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from consensus.bft.ordering import BftOrdering
-from consensus.ordering import RaftOrdering
+from consensus.ordering import BftOrdering, RaftOrdering
 
 
 def order(ordering, items, servers=4, rounds=60):

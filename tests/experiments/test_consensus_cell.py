@@ -1,9 +1,11 @@
 """Runs whose edge servers agree: resumed to the same head, replayed, every flipped byte named."""
 
+import json
+
 import numpy as np
 import pytest
 
-from experiments import compose, federation_cell, plan, verify
+from experiments import chain_cli, compose, federation_cell, plan, verify
 from fedalign.core import memory
 from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.core.log import read
@@ -104,6 +106,21 @@ def test_processes_seal_the_same_head(run, tmp_path):
     folder, digest = run
     assert digest == play(tmp_path / "run", *POFEL, "runtime=processes", "runtime.processes=2")
     assert chain_of(tmp_path / "run")[-1]["hash"] == chain_of(folder)[-1]["hash"]
+
+
+def test_blocks_say_how_absent_servers_were_estimated(tmp_path, capsys):
+    """The same misses, confidences and weights as the rule's notes in the log."""
+    late = ["global_defense=hieavg", "global_defense.cold_boot_rounds=2", "stragglers=permanent",
+            "stragglers.level=edge", "stragglers.share=0.25", "rounds=4"]  # fmt: skip
+    play(tmp_path / "run", *POFEL, *late)
+    assert chain_cli.main(["show", "4", "--dir", str(tmp_path / "run")]) == 0
+    block = json.loads(capsys.readouterr().out)
+    [(who, estimate)] = block["standing"]["estimated"].items()
+    assert block["standing"]["status"] == "ok" and who not in block["samples"]
+    assert estimate["misses"] >= 1
+    assert estimate["confidence_ppm"] == round(1e6 * max(0.9 ** estimate["misses"], 0.5))
+    assert verify.verify(tmp_path / "run").blocks == 4
+    assert chain_cli.main(["show", "9", "--dir", str(tmp_path / "run")]) == 1
 
 
 def test_an_edge_that_attacks_is_a_liar_of_the_chain(tmp_path):

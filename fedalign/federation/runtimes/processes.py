@@ -1,52 +1,87 @@
 """Processes: blocks of clients run in worker processes, each bound to one device.
 
-Blocks are cut by client order and answered in task order, so any number of workers gives the
-same rows. A worker that dies takes its block's round with it, not the run: its clients are
-reported as failed and a new worker takes its place.
+Blocks are cut by client order and answered in task order, so any number of workers, finishing in
+any order, gives the same rows. A worker that dies or hangs takes its block's round with it, not
+the run: its clients are reported as failed and a new worker takes its place.
 """
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import pickle
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
 from fedalign.core.errors import ConfigError, FedalignError
-from fedalign.federation.runtimes.client_work import ClientWork, Site, cut, nobody
+from fedalign.federation.runtimes.client_work import Site, check_waiting, cut, enough, nobody
+from fedalign.federation.runtimes.placement import seen, workers
+from fedalign.federation.runtimes.worker import pack, serve
+
+
+@dataclass
+class _Worker:
+    """block: the index of what it works on, None while it is idle. ready: it has built its work."""
+
+    device: str
+    process: BaseProcess
+    pipe: Connection
+    block: int | None = None
+    ready: bool = False
 
 
 class Processes:
-    """processes: workers (>= 1). devices: where they train, dealt in turn; None takes the site's."""
+    """processes: workers in all (>= 1); null: as many as the rest allows, without it one per GPU
+    and two on processors. devices: torch devices where they train; null takes the site's.
+    clients_per_device: workers side by side on each (>= 1). client_gib: memory one client needs on
+    a device (> 0, GiB); as many workers as fit into what is free. pinned: models reach GPUs through
+    page-locked memory. timeout_s: seconds (> 0) after which a round goes on without those that have
+    not answered, once the workers are up; null waits. quorum: share of the asked clients, in
+    [0, 1], below which the run stops with QuorumLostError. start_s: seconds (> 0) for the workers
+    to come up.
+    """
 
-    def __init__(self, site: Site, processes: int = 2, devices: Sequence[str] | None = None):
-        if processes < 1:
-            raise ConfigError(f"runtime.processes must be 1 or more, got {processes}.")
-        places = devices or site.devices
-        self._factory, self._block, self._threads = site.factory, site.block, site.threads
-        self._devices = [places[i % len(places)] for i in range(processes)]
-        self._workers = [self._start(device) for device in self._devices]
+    def __init__(
+        self,
+        site: Site,
+        processes: int | None = None,
+        devices: Sequence[str] | None = None,
+        clients_per_device: int | None = None,
+        client_gib: float | None = None,
+        pinned: bool = True,
+        timeout_s: float | None = None,
+        quorum: float = 0.0,
+        start_s: float = 120.0,
+    ):
+        check_waiting(timeout_s, quorum)
+        self._site, self._pinned, self._start_s = site, pinned, start_s
+        self._timeout_s, self._quorum = timeout_s, quorum
+        places = seen(devices or site.devices)
+        dealt = workers(places, processes, clients_per_device, client_gib)
+        self._workers = [self._start(device) for device in dealt]
         self._memories: dict[int, Memory] = {}
 
     def run(self, tasks: Sequence[ClientTask]) -> Iterator[Updates]:
-        """Blocks in task order; block b goes to worker b mod processes."""
-        blocks = list(cut(tasks, self._block))
-        width = len(self._workers)
-        for index in range(min(width, len(blocks))):
-            self._send(index, blocks[index])
-        for index, block in enumerate(blocks):
-            updates = self._receive(index % width, block)
-            if index + width < len(blocks):
-                self._send(index % width, blocks[index + width])
-            yield updates
+        """Blocks in task order; whoever is idle takes the next."""
+        blocks = list(cut(tasks, self._site.block))
+        waiting, answers = deque(range(len(blocks))), {}
+        self._await_a_worker()
+        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        for index in range(len(blocks)):
+            while index not in answers:
+                self._deal(blocks, waiting)
+                for worker in self._speaking(deadline):
+                    self._hear(worker, blocks, answers)
+                if deadline is not None and time.monotonic() >= deadline:
+                    self._leave_behind(blocks, waiting, answers)
+            yield answers[index]
+        enough([answers[index] for index in range(len(blocks))], tasks, self._quorum)
 
     def save(self, folder: Path) -> None:
         """Client memories, for a checkpoint."""
@@ -56,76 +91,118 @@ class Processes:
         self._memories = memory.read(folder / "clients.safetensors")
 
     def close(self) -> None:
-        """End all workers."""
-        for process, pipe in self._workers:
-            pipe.close()
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        """End all workers; one that is still at work is not waited for."""
+        for worker in self._workers:
+            worker.pipe.close()
+        for worker in self._workers:
+            if worker.block is not None or not worker.ready:
+                worker.process.kill()
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
 
-    def _start(self, device: str) -> tuple[multiprocessing.process.BaseProcess, Connection]:
+    def _start(self, device: str) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
         process = context.Process(
-            target=_serve, args=(there, self._factory, device, self._threads), daemon=True
+            target=serve,
+            args=(there, self._site.factory, device, self._site.threads, self._pinned),
+            daemon=True,
         )
         process.start()
         there.close()
-        return process, here
+        return _Worker(device, process, here)
 
-    def _send(self, worker: int, block: Sequence[ClientTask]) -> None:
-        memories = [self._memories.get(task.client, {}) for task in block]
-        try:
-            self._workers[worker][1].send_bytes(_pack((block, memories)))
-        except OSError:  # it died while idle: _receive notices and replaces it
-            return
+    def _await_a_worker(self) -> None:
+        """Time limits begin when somebody can work: importing and building count for nobody."""
+        deadline = time.monotonic() + self._start_s
+        while not any(worker.ready for worker in self._workers):
+            if time.monotonic() > deadline:
+                raise FedalignError(
+                    f"No worker process came up within {self._start_s:g} s: raise runtime.start_s "
+                    "or take fewer runtime.processes."
+                )
+            for worker in self._speaking(deadline):
+                self._hear(worker, [], {})
 
-    def _receive(self, worker: int, block: Sequence[ClientTask]) -> Updates:
+    def _deal(self, blocks: Sequence[Sequence[ClientTask]], waiting: deque[int]) -> None:
+        for worker in self._workers:
+            if waiting and worker.ready and worker.block is None:
+                worker.block = waiting.popleft()
+                block = blocks[worker.block]
+                memories = [self._memories.get(task.client, {}) for task in block]
+                try:
+                    worker.pipe.send_bytes(pack((block, memories)))
+                except OSError:  # it died while idle: it is heard of when its pipe is read
+                    continue
+
+    def _speaking(self, deadline: float | None) -> list[_Worker]:
+        """Workers whose pipe has something to read, its end included; none after the deadline."""
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        found = wait([worker.pipe for worker in self._workers], left)
+        return [worker for worker in self._workers if worker.pipe in found]
+
+    def _hear(
+        self,
+        worker: _Worker,
+        blocks: Sequence[Sequence[ClientTask]],
+        answers: dict[int, Updates],
+    ) -> None:
+        """Read one message of a worker; one that has ended is replaced."""
         try:
-            kind, *answer = pickle.loads(self._workers[worker][1].recv_bytes())
+            kind, *content = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            process, _ = self._workers[worker]
-            process.join(timeout=5)
-            self._workers[worker] = self._start(self._devices[worker])
-            reason = f"its worker process ended (exit code {process.exitcode})"
-            return nobody(block, {task.client: reason for task in block})
-        if kind == "broken":
-            raise FedalignError(f"A worker process could not start: {answer[0]}")
-        updates, after = answer
-        self._memories.update({t.client: m for t, m in zip(block, after, strict=True) if m})
-        return updates
-
-
-def _serve(
-    pipe: Connection, factory: Callable[[str], ClientWork], device: str, threads: int
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    torch.set_num_threads(threads)
-    try:
-        work = factory(device)
-    except Exception as error:
-        pipe.send_bytes(_pack(("broken", f"{type(error).__name__}: {error}")))
-        return
-    while True:
-        try:
-            block, memories = pickle.loads(pipe.recv_bytes())
-        except EOFError:  # the parent has closed the pipe, or is gone
+            block, ready = worker.block, worker.ready
+            reason = f"its worker process ended (exit code {self._replace(worker)})"
+            if block is not None:
+                answers[block] = _failed(blocks[block], reason)
+            elif not ready:
+                raise FedalignError(
+                    f"A worker process for {worker.device} did not come up: {reason}."
+                ) from None
             return
-        updates, after = work(block, memories)
-        pipe.send_bytes(_pack(("done", updates, after)))
+        if kind == "broken":
+            raise FedalignError(f"A worker process could not start: {content[0]}")
+        if kind == "ready":
+            worker.ready = True
+            return
+        block, worker.block = blocks[worker.block], None
+        updates, after = content
+        self._memories.update({t.client: m for t, m in zip(block, after, strict=True) if m})
+        answers[_index(block, blocks)] = updates
+
+    def _replace(self, worker: _Worker) -> int | None:
+        """End a worker and start another in its place; returns how the old one ended."""
+        worker.pipe.close()
+        worker.process.join(timeout=0.5)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        fresh = self._start(worker.device)
+        self._workers[self._workers.index(worker)] = fresh
+        return worker.process.exitcode
+
+    def _leave_behind(
+        self,
+        blocks: Sequence[Sequence[ClientTask]],
+        waiting: deque[int],
+        answers: dict[int, Updates],
+    ) -> None:
+        """The time is over: whoever is still at work is ended, and what waits is not begun."""
+        for worker in [w for w in self._workers if w.block is not None]:
+            reason = f"its worker process gave no answer within {self._timeout_s:g} s"
+            answers[worker.block] = _failed(blocks[worker.block], reason)
+            self._replace(worker)
+        for index in waiting:
+            reason = f"no worker process was free within {self._timeout_s:g} s"
+            answers[index] = _failed(blocks[index], reason)
+        waiting.clear()
 
 
-class _Pickler(pickle.Pickler):
-    """Tensors travel as arrays: one copy, no shared-memory files to leak."""
-
-    def reducer_override(self, value: object):
-        if isinstance(value, Tensor):
-            return torch.from_numpy, (value.detach().cpu().numpy(),)
-        return NotImplemented
+def _failed(block: Sequence[ClientTask], reason: str) -> Updates:
+    return nobody(block, {task.client: reason for task in block})
 
 
-def _pack(message: object) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(message)
-    return buffer.getvalue()
+def _index(block: Sequence[ClientTask], blocks: Sequence[Sequence[ClientTask]]) -> int:
+    return next(i for i, other in enumerate(blocks) if other is block)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from consensus.bft.messages import Message, Step, Vote
-from consensus.bft.ordering import BftOrdering
+from consensus.ordering import BftOrdering
 from consensus.protocol import PoFEL
 from tests.consensus.rounds import agree
 

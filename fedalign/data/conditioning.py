@@ -1,0 +1,49 @@
+"""Conditioning: the scores an answer should get, written behind its question.
+
+Paper: Dong et al., "SteerLM: Attribute Conditioned SFT as an (User-Steerable) Alternative to RLHF",
+Findings of EMNLP 2023, Section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fedalign.core.errors import ConfigError
+from fedalign.data.graded_facts import ASSISTANT, ATTRIBUTES, World
+
+BEST: Mapping[str, int] = dict(zip(ATTRIBUTES, (4, 4, 4, 4, 2), strict=True))  # worth most
+
+
+def conditioned(world: World, prompt: Sequence[int], wanted: Mapping[str, int]) -> list[int]:
+    """`<bos> <usr> e a_i a_j ? <lab> name:score ... <asst>`, names in their fixed order; one that
+    is not wanted is left out. wanted: name -> 0 .. 4; none at all leaves the prompt as it is."""
+    for name, score in wanted.items():
+        if name not in ATTRIBUTES or score not in range(5):
+            raise ConfigError(
+                f"A condition is one of {', '.join(ATTRIBUTES)} with a score in 0 .. 4, got "
+                f"{name}:{score}."
+            )
+    if not wanted:
+        return list(prompt)
+    if prompt[-1] != ASSISTANT or world.numbers["<lab>"] in prompt:
+        raise ConfigError("A prompt to be conditioned ends with <asst> and has no label yet.")
+    names = [f"{name}:{wanted[name]}" for name in ATTRIBUTES if name in wanted]
+    label = [world.numbers[word] for word in ("<lab>", *names)]
+    return [*prompt[:-1], *label, ASSISTANT]
+
+
+def labels(
+    scores: np.ndarray, dropout: float = 0.0, rng: np.random.Generator | None = None
+) -> list[dict[str, int]]:
+    """(N, 5) scores -> conditions, rounded and clipped to 0 .. 4; each attribute is left out with
+    probability `dropout`, so that a part of them can be asked for as well."""
+    whole = np.clip(np.floor(np.asarray(scores, dtype=np.float64) + 0.5), 0, 4).astype(int)
+    kept = np.ones(whole.shape, dtype=bool)
+    if dropout and rng is not None:
+        kept = rng.random(whole.shape) >= dropout
+    return [
+        {name: int(s) for name, s, k in zip(ATTRIBUTES, row, keep, strict=True) if k}
+        for row, keep in zip(whole, kept, strict=True)
+    ]

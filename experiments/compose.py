@@ -27,7 +27,9 @@ from fedalign.core.errors import ConfigError, UnknownNameError
 FEDERATION = "experiments.federation_cell.play"  # the cell function of most scenarios
 STUDY_KEYS = ("title", "grid", "presets", "report", "cell", "scenario")
 SAME = "same"  # global_defense=same: what the group it takes its options from has
-NOT_IDENTITY = ("runtime", "workers", "output_root", "keep", "reuse", "preset", "checkpoint_s")
+NOT_IDENTITY = (
+    "runtime", "workers", "output_root", "keep", "reuse", "preset", "checkpoint_s", "jitter_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

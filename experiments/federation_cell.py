@@ -35,7 +35,8 @@ from fedalign.core.vectors import Layout
 from fedalign.federation.hierarchy import sealed
 from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
-from fedalign.federation.runtimes.client_work import ClientWork, Site
+from fedalign.federation.runtimes import placement
+from fedalign.federation.runtimes.client_work import ClientWork, Site, check_waiting
 from fedalign.federation.runtimes.flower.engines import moved, refuse
 from fedalign.federation.sampling import Sampling, choose_attackers
 
@@ -110,7 +111,8 @@ def client_work(config: Config, device: str | None = None) -> ClientWork:
     attack, attackers = build(config["attack"]), sampling(config).attackers
     made = workload(config, attackers, attack, device or config["device"])
     seeds = Seeds(config["seed"])
-    return ClientWork(made, build(config["algorithm"]), seeds, config["failure_rate"])
+    algorithm = build(config["algorithm"])
+    return ClientWork(made, algorithm, seeds, config["failure_rate"], config["jitter_s"])
 
 
 def sampling(config: Config) -> Sampling:
@@ -136,6 +138,8 @@ def validate(config: Config) -> dict[str, Any]:
         raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
     if config["device"] not in ("cpu", "cuda"):
         raise ConfigError(f"device must be cpu or cuda, got {config['device']!r}.")
+    check_waiting(config["runtime"].get("timeout_s"), config["runtime"]["quorum"])
+    placement.refuse(config["runtime"], _devices(config["device"]))
     for key in ("local_epochs", "local_steps"):
         if config[key] is not None and config[key] < 1:
             raise ConfigError(f"{key} must be 1 or more, got {config[key]}.")

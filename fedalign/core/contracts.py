@@ -101,11 +101,13 @@ class Updates:
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """What everybody may know of a client."""
+    """What everybody may know of a client. online: the probability that it can be reached in a
+    round, in (0, 1]."""
 
     id: int
     samples: int
     classes: tuple[int, ...] = ()  # samples per class, where there are classes
+    online: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,29 @@ class Defense(Protocol):
         return 1
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate: ...
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What a streaming rule has seen so far. total: (d,) float64, a weighted sum. weight: of the
+    rows in it. count: how many."""
+
+    total: Tensor
+    weight: float = 0.0
+    count: int = 0
+
+
+class StreamingDefense(Defense, Protocol):
+    """A rule that needs each row once: rows come block after block and are let go, so the (n, d)
+    matrix never exists. Where it decides over clients, the round streams; its decision depends on
+    the blocks, which are part of a run's identity, never on the order of finishing."""
+
+    def add(self, partial: Partial | None, updates: Tensor, context: Context) -> Partial:
+        """What is known after one more block: updates (k, d), their clients and weights in
+        `context`. None before the first."""
+
+    def finish(self, partial: Partial) -> Aggregate:
+        """The decision; `accepted` is (count,) and there are no coefficients."""
 
 
 def require(rule: Defense, clients: int, byzantine: int, name: str | None = None) -> None:

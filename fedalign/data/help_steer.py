@@ -71,14 +71,15 @@ class HelpSteer(TextSource):
                     continue
                 best, least = better(worth)
                 gap = worth[best] - worth[least]
+                strength = 1 + (gap > 0.5) + (gap > 1.5)
                 rows.append(
                     TextRow(
                         asked(prompt),
                         pair[best][0],
                         pair[least][0],
-                        strength=1 + (gap > 0.5) + (gap > 1.5),
+                        strength,
                         scores=(worth[best], worth[least]),
                         ratings=(pair[best][1], pair[least][1]),
-                    )  # fmt: skip
+                    )
                 )
         return rows

@@ -54,7 +54,7 @@ def field(row: Mapping[str, Any], name: str, kind: type | tuple[type, ...] = str
             f"it has no field '{name}', but {', '.join(sorted(map(str, row))) or 'none'}"
         )
     value = row[name]
-    if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise Malformed(f"field '{name}' holds a {type(value).__name__}")
     if isinstance(value, str) and not value.strip():
         raise Malformed(f"field '{name}' is empty")

@@ -53,12 +53,14 @@ _FORMAT = "fedalign population 1"
 @dataclass(frozen=True)
 class Population:
     """columns: attribute -> (n,), or (n, size) where it is a Dirichlet draw; codes where it is
-    categorical. attributes, correlations: what they were drawn from; seed: with which."""
+    categorical. attributes, correlations: what they were drawn from; seed: with which. manifest:
+    SHA-256 of every column, also of those that were not read."""
 
     columns: Mapping[str, np.ndarray]
     attributes: Sequence[Mapping[str, Any]]
     correlations: Sequence[Sequence[Any]]
     seed: int
+    manifest: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -69,16 +71,12 @@ class Population:
 
     def digest(self) -> str:
         """SHA-256 over what it was drawn from and over every column."""
-        whole = hashlib.sha256(canonical(self._source()).encode())
-        for name in sorted(self.columns):
-            whole.update(bytes.fromhex(_of(self.columns[name])))
-        return whole.hexdigest()
+        return hashlib.sha256(canonical([self._source(), dict(self.manifest)]).encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
         """One .npz file, written aside and renamed; it carries the SHA-256 of every column."""
         path = Path(path)
-        manifest = {name: _of(column) for name, column in self.columns.items()}
-        note = json.dumps({"format": _FORMAT, "sha256": manifest, **self._source()})
+        note = json.dumps({"format": _FORMAT, "sha256": dict(self.manifest), **self._source()})
         aside = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(aside, "wb") as file:
@@ -125,7 +123,8 @@ def draw(
         if node.get("by") is not None:
             values = values * _factors(node, nodes, columns)
         columns[name] = finish(node, values)
-    return Population(columns, list(attributes), list(correlations), seed)
+    manifest = {name: _of(column) for name, column in columns.items()}
+    return Population(columns, list(attributes), list(correlations), seed, manifest)
 
 
 def load(path: str | Path, columns: Sequence[str] | None = None) -> Population:
@@ -157,7 +156,7 @@ def load(path: str | Path, columns: Sequence[str] | None = None) -> Population:
             raise DataError(f"{path}: column {name} does not have the SHA-256 in its manifest.")
     if len({len(column) for column in found.values()}) != 1:
         raise DataError(f"{path}: its columns differ in length.")
-    return Population(found, note["attributes"], note["correlations"], note["seed"])
+    return Population(found, note["attributes"], note["correlations"], note["seed"], note["sha256"])
 
 
 def _normals(

@@ -55,7 +55,8 @@ class PopulationClasses:
             asked = [node for node in attributes if node.get("name") in COLUMNS]
             ties = CORRELATIONS if self.correlations is None else self.correlations
             names = {node["name"] for node in asked}
-            kept = attributes if any(names & {*pair[:2]} for pair in ties) else asked
+            bound = any(names & {*pair[:2]} for pair in ties)
+            kept = attributes if bound or any(node.get("by") for node in asked) else asked
             found = draw(clients, seed, kept, ties if kept is attributes else ())
             source = f"population(seed={seed})"
         else:

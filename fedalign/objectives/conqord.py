@@ -7,11 +7,12 @@ Paper: Tao et al., "When to Trust LLMs: Aligning Confidence with Response Qualit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
+from fedalign.objectives.terms import positive
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,36 @@ class Conqord:
     """R = quality + weight sum_{j != i} (q_i - q_j)(c_i - c_j).
 
     weight: alpha >= 0. scale: mean divides the sum by the other answers, sum leaves it (as
-    released). penalty: added where no confidence can be read.
+    released). penalty: added where no confidence can be read. limit: > 0, R is cut to +- limit;
+    quality is measured in deviations of what the client thinks of the base model's answers.
+
+    The first `format_rounds` (>= 1) rounds teach the form: own answers with a confidence drawn at
+    random, by cross-entropy. Then leave-one-out policy gradients (Rloo): answers: k >= 2 per
+    prompt; kl_weight: >= 0.
     """
 
     weight: float = 0.5
     scale: Literal["mean", "sum"] = "mean"
     penalty: float = -1.0
+    limit: float = 5.0
+    format_rounds: int = 1
+    answers: int = 4
+    kl_weight: float = 0.05
+    reference: ClassVar[str] = "none"
+    mismatched: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise ConfigError(f"Conqord.weight must be 0 or more, got {self.weight}.")
         if self.scale not in ("mean", "sum"):
             raise ConfigError(f"Conqord.scale must be mean or sum, got {self.scale!r}.")
+        positive(self, limit=self.limit)
+        if self.format_rounds < 1 or self.answers < 2 or self.kl_weight < 0:
+            raise ConfigError(
+                "Conqord needs format_rounds >= 1, answers >= 2 and kl_weight >= 0, got "
+                f"{self.format_rounds}, {self.answers} and {self.kl_weight}."
+            )
 
     def __call__(self, quality: Tensor, confidence: Tensor) -> Tensor:
         """quality: (B,), B >= 4. confidence: (B,) in [0, 1], NaN where unreadable. Returns (B,)."""

@@ -23,8 +23,7 @@ class Ppo:
     value_clip: > 0. decay: lambda of advantages, discount: gamma, both in [0, 1].
 
     answers: >= 1 per prompt. passes: optimizer steps (>= 1) on one set of answers. critic_weight:
-    > 0, of the value loss. entropy: >= 0, how much the mean log-probability of what was said is
-    pushed down. standardise: rewards are measured in deviations of what the client thinks of the
+    > 0, of the value loss. entropy: >= 0, of the bonus for it. standardise: rewards are measured in deviations of what the client thinks of the
     base model's answers it holds, which the value clip is made for.
     """
 
@@ -85,7 +84,7 @@ class Ppo:
         outside = ((ratio - 1).abs() > self.clip).to(items.dtype)
         metrics = {"clip_fraction": float(_mean(outside, mask))}
         value = _mean(items, mask)
-        if self.entropy:  # the gradient of E log pi is that of pi log pi where samples are pi's own
+        if self.entropy:  # E[log pi grad log pi] over the policy's own samples is -grad H
             value = value + self.entropy * _mean(logps * logps.detach(), mask)
         return Loss(value, items, metrics)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,13 +17,23 @@ from fedalign.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class RejectionSampling:
-    """keep: answers that stay per prompt, >= 1."""
+    """keep: answers that stay per prompt, 1 .. answers. answers: >= 2, drawn per prompt from the
+    model that a round begins with; those kept are imitated by cross-entropy."""
 
     keep: int = 1
+    answers: int = 8
+    reference: ClassVar[str] = "none"
+    mismatched: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         if self.keep < 1:
             raise ConfigError(f"RejectionSampling.keep must be 1 or more, got {self.keep}.")
+        if self.answers < 2 or self.keep > self.answers:
+            raise ConfigError(
+                "RejectionSampling.answers must be 2 or more and at least keep, got "
+                f"{self.answers} and keep={self.keep}."
+            )
 
     def __call__(self, rewards: Tensor, prompts: Tensor) -> Tensor:
         """rewards: (N,). prompts: (N,) ids; equal texts of different ids are different prompts.

@@ -7,13 +7,15 @@ NeurIPS 2024, Section 4.3 and Appendix.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.special import betainc
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.terms import Loss, positive
+from fedalign.objectives.steerlm import Stage
+from fedalign.objectives.terms import Loss, positive, within
 
 _EDGES = (0.0, 0.125, 0.375, 0.625, 0.875, 1.0)  # rounding cells of 0 .. 4 on the unit interval
 
@@ -24,12 +26,36 @@ class SteerLm2:
     weights w (target) and b (present model).
 
     concentration: nu > 0 of the Beta around a regression's prediction, see `attribute_masses`.
+    rating_rounds, dropout, quality: as of SteerLm. weighted_rounds: >= 1, the last rounds of a run,
+    which follow this objective after those of attribute-conditioned fine-tuning. answers: n >= 2
+    samples per prompt of the model that a round begins with.
     """
 
     concentration: float = 16.0
+    rating_rounds: int = 2
+    weighted_rounds: int = 2
+    dropout: float = 0.1
+    quality: float = 0.25
+    answers: int = 10
+    reference: ClassVar[str] = "none"
+    mismatched: ClassVar[bool] = False
+    neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        positive(self, concentration=self.concentration)
+        positive(self, concentration=self.concentration, quality=self.quality)
+        within(self, 0.0, 1.0, dropout=self.dropout)
+        within(self, 0.0, 1.0, True, quality=self.quality)
+        if self.rating_rounds < 1 or self.weighted_rounds < 1 or self.answers < 2:
+            raise ConfigError(
+                "SteerLm2 needs rating_rounds >= 1, weighted_rounds >= 1 and answers >= 2, got "
+                f"{self.rating_rounds}, {self.weighted_rounds} and {self.answers}."
+            )
+
+    def stage(self, round: int, rounds: int) -> Stage:
+        """What round 1 .. rounds does."""
+        if round <= self.rating_rounds:
+            return "rate"
+        return "weigh" if round > rounds - self.weighted_rounds else "condition"
 
     def __call__(
         self, attribute: Tensor, prior: Tensor, sampled: Tensor, policy: Tensor, tokens: Tensor

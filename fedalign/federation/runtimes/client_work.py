@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from fedalign.core.contracts import Algorithm, ClientTask, Memory, Updates, Workload
-from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.errors import ClientError, ConfigError, QuorumLostError
 from fedalign.core.seeds import Seeds
 
 
 @dataclass(frozen=True)
 class ClientWork:
     """failure_rate: in [0, 1), the share of client-rounds that crash on purpose (failure
-    injection), addressed by round and client, so every runtime loses the same clients."""
+    injection), addressed by round and client, so every runtime loses the same clients.
+    jitter_s: real seconds (>= 0) that a client waits at most before it begins, drawn per round and
+    client: other finishing orders, the same numbers."""
 
     workload: Workload
     algorithm: Algorithm
     seeds: Seeds
     failure_rate: float = 0.0
+    jitter_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.failure_rate < 1:
             raise ConfigError(f"failure_rate must lie in [0, 1), got {self.failure_rate}.")
+        if self.jitter_s < 0:
+            raise ConfigError(f"jitter_s must be 0 or more, got {self.jitter_s}.")
 
     def __call__(
         self, tasks: Sequence[ClientTask], memories: Sequence[Memory]
     ) -> tuple[Updates, Sequence[Memory]]:
         """One block. A client that fails has no row; its memory stays as it was."""
+        if self.jitter_s:
+            time.sleep(sum(self._pause_s(task) for task in tasks))
         failed = {task.client: "injected crash" for task in tasks if self._crashes(task)}
         alive = [i for i, task in enumerate(tasks) if task.client not in failed]
         after = list(memories)
@@ -63,6 +71,10 @@ class ClientWork:
             after[i] = memory
         return updates
 
+    def _pause_s(self, task: ClientTask) -> float:
+        rng = self.seeds.at("jitter", round=task.round, client=task.client)
+        return self.jitter_s * float(rng.random())
+
     def _crashes(self, task: ClientTask) -> bool:
         if not self.failure_rate:
             return False
@@ -94,6 +106,27 @@ def nobody(tasks: Sequence[ClientTask], failed: dict[int, str]) -> Updates:
         none,
         metrics={"train_loss": vector.new_zeros(0)},
         failed=failed,
+    )
+
+
+def check_waiting(timeout_s: float | None, quorum: float) -> None:
+    """ConfigError where a runtime's patience is out of its range."""
+    if timeout_s is not None and timeout_s <= 0:
+        raise ConfigError(f"runtime.timeout_s must be above 0 or null, got {timeout_s}.")
+    if not 0 <= quorum <= 1:
+        raise ConfigError(f"runtime.quorum must lie in [0, 1], got {quorum}.")
+
+
+def enough(answers: Sequence[Updates], tasks: Sequence[ClientTask], quorum: float) -> None:
+    """QuorumLostError where fewer than `quorum` (0 .. 1) of the asked clients have answered."""
+    there = sum(len(answer.clients) for answer in answers)
+    if there >= quorum * len(tasks):
+        return
+    failed = {client: why for answer in answers for client, why in answer.failed.items()}
+    client, why = next(iter(failed.items()), (tasks[0].client, "no reason given"))
+    raise QuorumLostError(
+        f"Client {client} failed in round {tasks[0].round} while it was to {tasks[0].step}: {why}. "
+        f"{there} of {len(tasks)} clients answered, runtime.quorum={quorum:g} asks for more."
     )
 
 

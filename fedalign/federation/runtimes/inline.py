@@ -7,22 +7,29 @@ from pathlib import Path
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
-from fedalign.federation.runtimes.client_work import Site, cut
+from fedalign.federation.runtimes.client_work import Site, check_waiting, cut, enough
 
 
 class Inline:
-    """The default: no copies, no workers, one device."""
+    """The default: no copies, no workers, one device. A client that hangs cannot be left behind
+    here. quorum: share of the asked clients, in [0, 1], below which the run stops with
+    QuorumLostError."""
 
-    def __init__(self, site: Site):
-        self._work, self._block = site.work, site.block
+    def __init__(self, site: Site, quorum: float = 0.0):
+        check_waiting(None, quorum)
+        self._work, self._block, self._quorum = site.work, site.block, quorum
         self._memories: dict[int, Memory] = {}
 
     def run(self, tasks: Sequence[ClientTask]) -> Iterator[Updates]:
         """Blocks in task order."""
+        answers = []
         for block in cut(tasks, self._block):
             updates, after = self._work(block, [self._memories.get(t.client, {}) for t in block])
             self._memories.update({t.client: m for t, m in zip(block, after, strict=True) if m})
+            answers += [updates] if self._quorum else []
             yield updates
+        if self._quorum:
+            enough(answers, tasks, self._quorum)
 
     def save(self, folder: Path) -> None:
         """Client memories, for a checkpoint."""

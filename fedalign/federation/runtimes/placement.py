@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -64,6 +65,22 @@ def workers(
     dealt = [p.name for turn in range(max(room)) for p, many in zip(places, room, strict=True)
              if turn < many]  # fmt: skip
     return dealt if processes is None else dealt[:processes]
+
+
+def refuse(runtime: Mapping[str, Any], devices: Sequence[str]) -> None:
+    """ConfigError where a config's `runtime` asks for workers that cannot be had here; devices:
+    what there is of the asked kind."""
+    if "clients_per_device" not in runtime:
+        return
+    asked = runtime["devices"] or devices
+    for name in asked:
+        known = name == "cpu" or name in devices
+        if not known:
+            raise ConfigError(
+                f"runtime.devices names {name!r}; here are {', '.join(devices) or 'none'}."
+            )
+    keys = ("processes", "clients_per_device", "client_gib")
+    workers(seen(asked), *(runtime[key] for key in keys))
 
 
 def _room(place: Place, clients_per_device: int | None, client_gib: float | None) -> int:

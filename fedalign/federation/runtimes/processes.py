@@ -127,15 +127,16 @@ class Processes:
                 self._hear(worker, [], {})
 
     def _deal(self, blocks: Sequence[Sequence[ClientTask]], waiting: deque[int]) -> None:
-        for worker in self._workers:
+        for worker in list(self._workers):
             if waiting and worker.ready and worker.block is None:
-                worker.block = waiting.popleft()
-                block = blocks[worker.block]
+                block = blocks[waiting[0]]
                 memories = [self._memories.get(task.client, {}) for task in block]
                 try:
                     worker.pipe.send_bytes(pack((block, memories)))
-                except OSError:  # it died while idle: it is heard of when its pipe is read
-                    continue
+                except OSError:  # it died while idle: the block is another's
+                    self._replace(worker)
+                else:
+                    worker.block = waiting.popleft()
 
     def _speaking(self, deadline: float | None) -> list[_Worker]:
         """Workers whose pipe has something to read, its end included; none after the deadline."""
@@ -150,27 +151,28 @@ class Processes:
         answers: dict[int, Updates],
     ) -> None:
         """Read one message of a worker; one that has ended is replaced."""
+        index, worker.block = worker.block, None
         try:
             kind, *content = pickle.loads(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            block, ready = worker.block, worker.ready
-            reason = f"its worker process ended (exit code {self._replace(worker)})"
-            if block is not None:
-                answers[block] = _failed(blocks[block], reason)
-            elif not ready:
+            ready, code = worker.ready, self._replace(worker)
+            if not ready:
                 raise FedalignError(
-                    f"A worker process for {worker.device} did not come up: {reason}."
+                    f"A worker process for {worker.device} ended before it was up (exit code {code})."
                 ) from None
+            if index is not None:
+                reason = f"its worker process ended (exit code {code})"
+                answers[index] = _failed(blocks[index], reason)
             return
         if kind == "broken":
             raise FedalignError(f"A worker process could not start: {content[0]}")
         if kind == "ready":
             worker.ready = True
             return
-        block, worker.block = blocks[worker.block], None
-        updates, after = content
-        self._memories.update({t.client: m for t, m in zip(block, after, strict=True) if m})
-        answers[_index(block, blocks)] = updates
+        answers[index], after = content
+        for task, remembered in zip(blocks[index], after, strict=True):
+            if remembered:
+                self._memories[task.client] = remembered
 
     def _replace(self, worker: _Worker) -> int | None:
         """End a worker and start another in its place; returns how the old one ended."""
@@ -203,6 +205,3 @@ class Processes:
 def _failed(block: Sequence[ClientTask], reason: str) -> Updates:
     return nobody(block, {task.client: reason for task in block})
 
-
-def _index(block: Sequence[ClientTask], blocks: Sequence[Sequence[ClientTask]]) -> int:
-    return next(i for i, other in enumerate(blocks) if other is block)

@@ -1,0 +1,71 @@
+"""Streamed mean: the mean of all updates, added up block by block and never held together.
+
+Paper: Bonawitz et al., "Towards Federated Learning at Scale: System Design", MLSys 2019,
+Section 4 (aggregators add updates up as they arrive).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from defenses._checks import check_choice, check_space
+from fedalign.core.contracts import Aggregate, Context, Partial, StreamingDefense
+from fedalign.core.errors import ConfigError
+from fedalign.core.threat import Family, Space
+
+Weighting = Literal["uniform", "samples"]
+
+
+@dataclass(frozen=True)
+class StreamedMean(StreamingDefense):
+    """sum_i w_i x_i / sum_i w_i in float64, in client order. Tolerates no Byzantine client.
+
+    weighting: "uniform", or "samples", w_i = `context.weights`. space: what attacks measure
+    themselves against; the mean is the same.
+    """
+
+    weighting: Weighting = "uniform"
+    space: Space = "model"
+
+    family: ClassVar[Family] = "other"
+    linear: ClassVar[bool] = False  # no coefficients: who sent what is not kept
+    test: ClassVar[Literal["none"]] = "none"
+
+    def __post_init__(self) -> None:
+        check_choice("StreamedMean", "weighting", self.weighting, get_args(Weighting))
+        check_space("StreamedMean", self.space)
+
+    def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
+        return self.finish(self.add(None, updates, context))
+
+    def add(self, partial: Partial | None, updates: Tensor, context: Context) -> Partial:
+        weights = torch.ones(len(updates), dtype=torch.float64)
+        if self.weighting == "samples":
+            if context.weights is None:
+                raise ConfigError(
+                    "StreamedMean with weighting='samples' needs the sample counts, got none: "
+                    "pass Context(weights=...) or choose weighting='uniform'."
+                )
+            weights = context.weights.double()
+        return added(partial, updates, weights, weights)
+
+    def finish(self, partial: Partial) -> Aggregate:
+        vector = (partial.total / partial.weight).float()
+        return Aggregate(vector, torch.ones(partial.count, dtype=torch.bool))
+
+
+def added(
+    partial: Partial | None, updates: Tensor, factors: Tensor, weights: Tensor
+) -> Partial:
+    """`partial` and sum_i factors_i x_i; factors, weights: (k,) float64."""
+    before = Partial(torch.zeros(updates.shape[1], dtype=torch.float64)) if partial is None else partial
+    block = factors.to(updates.device) @ updates.double()
+    return Partial(
+        before.total.to(block.device) + block,
+        before.weight + float(weights.sum()),
+        before.count + len(updates),
+    )

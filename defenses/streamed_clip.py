@@ -6,7 +6,7 @@ Section 3 (norm thresholding); with the bound fixed, no update waits for another
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -38,7 +38,8 @@ class StreamedClip(StreamingDefense):
         check_space("StreamedClip", self.space)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
-        return self.finish(self.add(None, updates, context))
+        found = self.finish(self.add(None, updates, context))
+        return replace(found, vector=found.vector.to(updates.dtype))
 
     def add(self, partial: Partial | None, updates: Tensor, context: Context) -> Partial:
         lengths = moments(updates)[0].sqrt()
@@ -46,5 +47,5 @@ class StreamedClip(StreamingDefense):
         return added(partial, updates, factors.double(), torch.ones(len(updates)))
 
     def finish(self, partial: Partial) -> Aggregate:
-        vector = (partial.total / partial.weight).float()
-        return Aggregate(vector, torch.ones(partial.count, dtype=torch.bool))
+        accepted = torch.ones(partial.count, dtype=torch.bool, device=partial.total.device)
+        return Aggregate(partial.total / partial.weight, accepted)

@@ -6,7 +6,7 @@ Section 4 (aggregators add updates up as they arrive).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -40,7 +40,8 @@ class StreamedMean(StreamingDefense):
         check_space("StreamedMean", self.space)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
-        return self.finish(self.add(None, updates, context))
+        found = self.finish(self.add(None, updates, context))
+        return replace(found, vector=found.vector.to(updates.dtype))
 
     def add(self, partial: Partial | None, updates: Tensor, context: Context) -> Partial:
         weights = torch.ones(len(updates), dtype=torch.float64)
@@ -54,15 +55,15 @@ class StreamedMean(StreamingDefense):
         return added(partial, updates, weights, weights)
 
     def finish(self, partial: Partial) -> Aggregate:
-        vector = (partial.total / partial.weight).float()
-        return Aggregate(vector, torch.ones(partial.count, dtype=torch.bool))
+        accepted = torch.ones(partial.count, dtype=torch.bool, device=partial.total.device)
+        return Aggregate(partial.total / partial.weight, accepted)
 
 
-def added(
-    partial: Partial | None, updates: Tensor, factors: Tensor, weights: Tensor
-) -> Partial:
+def added(partial: Partial | None, updates: Tensor, factors: Tensor, weights: Tensor) -> Partial:
     """`partial` and sum_i factors_i x_i; factors, weights: (k,) float64."""
-    before = Partial(torch.zeros(updates.shape[1], dtype=torch.float64)) if partial is None else partial
+    before = (
+        Partial(torch.zeros(updates.shape[1], dtype=torch.float64)) if partial is None else partial
+    )
     block = factors.to(updates.device) @ updates.double()
     return Partial(
         before.total.to(block.device) + block,

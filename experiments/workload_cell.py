@@ -9,9 +9,11 @@ from experiments.build import build
 from fedalign.core.contracts import DataAttack, Workload
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
+from fedalign.data.population_classes import PopulationClasses
 from fedalign.training.sgd import Sgd
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.classification import Classification, Holdings
+from fedalign.workloads.population import PopulationClassification
 
 Config = Mapping[str, Any]
 
@@ -29,8 +31,14 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
             f"{type(settings).__name__} is no workload: take workload=classification."
         )
     partition = build(config["topology"]).place(build(config["partition"]))
-    return Classification(
-        build(config["data"]).load(),
+    data, kind = build(config["data"]), Classification
+    if isinstance(data, PopulationClasses):
+        _check_partition(config)
+        data, kind = data.load(config["clients"], config["seed"]), PopulationClassification
+    else:
+        data = data.load()
+    return kind(
+        data,
         Holdings(partition, config["clients"], attackers, poisons),
         build(config["model"]),
         settings,
@@ -39,6 +47,14 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
         device,
         config["precision"],
     )
+
+
+def _check_partition(config: Config) -> None:
+    if config["partition"]["_target_"] != "fedalign.data.partition.iid.Iid":
+        raise ConfigError(
+            "data=population says itself whose data is whose (columns n_samples and topics): take "
+            "partition=iid, and change data.attributes for another split."
+        )
 
 
 def _alignment(

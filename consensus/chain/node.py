@@ -41,7 +41,7 @@ class ChainNode(Reader):
         context.chain_id, context.needs = genesis.chain_id, genesis.needs
         self.check = context.check = SignatureCheck() if check is None else check
         context.members_at = self.members_at
-        context.parent_of = lambda header: self._chain.get_block_header_by_hash(header.parent_hash)
+        context.parent_of = self._parent_of
 
     def build(
         self, author: bytes, time_s: int, evidence_root: bytes, transactions: Sequence[bytes] = ()
@@ -144,14 +144,33 @@ class ChainNode(Reader):
 
     # ------------------------------------------------------------ inside
 
+    def _parent_of(self, header: Header) -> Header:
+        if header.parent_hash == self._head.hash:
+            return self._head
+        return self._chain.get_block_header_by_hash(header.parent_hash)
+
     def _draft(self, author: bytes, time_s: int, evidence_root: bytes) -> Header:
-        return self._chain.create_header_from_parent(
-            self._head,
-            coinbase=author,
-            timestamp=time_s,
-            extra_data=evidence_root,
-            gas_limit=self.genesis.gas_limit,
-        )
+        """The next header before anything is executed: py-evm's, without its detour through every
+        fork since London. All our blocks are of one fork, so what is not named here stays."""
+        head = self._head
+        if time_s <= head.timestamp:
+            raise DataError(f"A block's time is above {head.timestamp}, its parent's, got {time_s}.")
+        fields = head.as_dict() | {
+            "parent_hash": head.hash,
+            "coinbase": author,
+            "transaction_root": BLANK_ROOT_HASH,
+            "receipt_root": BLANK_ROOT_HASH,
+            "bloom": 0,
+            "block_number": head.block_number + 1,
+            "gas_limit": self.genesis.gas_limit,
+            "gas_used": 0,
+            "timestamp": time_s,
+            "extra_data": evidence_root,
+            "base_fee_per_gas": calculate_expected_base_fee_per_gas(head),
+            "blob_gas_used": 0,
+            "excess_blob_gas": self._excess_blob_gas(head),
+        }
+        return type(head)(**fields)
 
     def _check_header(self, block: Block, head: Header) -> None:
         """The rules that need no execution and no seal."""

@@ -309,6 +309,7 @@ class Partial:
     count: int = 0
 
 
+@runtime_checkable
 class StreamingDefense(Defense, Protocol):
     """A rule that needs each row once: rows come block after block and are let go, so the (n, d)
     matrix never exists. Where it decides over clients, the round streams; its decision depends on
@@ -319,7 +320,7 @@ class StreamingDefense(Defense, Protocol):
         `context`. None before the first."""
 
     def finish(self, partial: Partial) -> Aggregate:
-        """The decision; `accepted` is (count,) and there are no coefficients."""
+        """The decision: a float64 vector, `accepted` (count,), no coefficients."""
 
 
 def require(rule: Defense, clients: int, byzantine: int, name: str | None = None) -> None:

@@ -98,9 +98,7 @@ class PopulationData:
         """All samples of one client; the same whenever it is asked."""
         columns, rng = self.population.columns, self.seeds.at("client_data", client=client)
         shares = columns["topics"][client].astype(np.float64)
-        return self._drawn(
-            self.samples(client), shares, float(columns["label_noise"][client]), rng
-        )
+        return self._drawn(self.samples(client), shares, float(columns["label_noise"][client]), rng)
 
     def held_out(self, split: str) -> Dataset:
         """split: test or server."""

@@ -39,7 +39,7 @@ def revise(
         if rule is None:
             break
         truth, body, _ = _read(world, prompt, answer)
-        ended = rule == "ended" or bool(answer) and world.words[answer[-1]] == "<eos>"
+        ended = rule == "ended" or (bool(answer) and world.words[answer[-1]] == "<eos>")
         words = [word for clause in _repaired(rule, body, truth) for word in (*clause, ".")]
         answer = [world.numbers[word] for word in [*words, *["<eos>"] * ended]]
     return list(answer)

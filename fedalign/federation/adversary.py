@@ -15,15 +15,22 @@ from fedalign.federation.parts import Federation
 
 
 def attack(
-    parts: Federation, state: State, honest: Updates, poisoned: Updates | None, context: Context
+    parts: Federation,
+    state: State,
+    honest: Updates,
+    poisoned: Updates | None,
+    context: Context,
+    edge: int = 0,
 ) -> tuple[Updates, Mapping[str, Any]]:
-    """Replace the attackers' rows by what they craft from their declared knowledge."""
+    """Replace the attackers' rows by what they craft from their declared knowledge. Attackers at
+    different edges draw different numbers."""
     lying = torch.isin(honest.clients, torch.tensor(parts.sampling.attackers))
     memory = state.memory.get("attack", {})
     if not lying.any():
         return honest, memory
     knows, own = parts.attack.knowledge, honest.rows[lying]
-    rng = parts.seeds.at("attack", round=state.round + 1)
+    place = {"edge": edge} if edge else {}
+    rng = parts.seeds.at("attack", round=state.round + 1, **place)
     view = View(
         round=state.round + 1,
         clients=len(honest.clients),

@@ -20,15 +20,26 @@ def of_devices(
     parts: Federation, members: Sequence[int], offer: Offer, round: int, edge: int
 ) -> Fates:
     """Devices of an edge that miss its edge round; outages are those of all its devices,
-    whoever takes part."""
+    whoever takes part. Members that cannot be reached in this round are gone."""
+    offline = _offline(parts, members, round, edge)
     if parts.stragglers.kind == "none" and isinstance(parts.clock, Untimed):
-        return {}
+        return offline
     everybody = parts.topology.members(len(parts.workload.clients))[edge]
     start = parts.stragglers.cold_boot_rounds * parts.topology.edge_rounds + 1
     away = parts.stragglers.away("device", edge, everybody, round, start, parts.seeds)
     how = "late" if parts.stragglers.returns else "gone"
     slow = parts.clock.slow(_loads(parts, members, offer), _bits(parts), parts.seeds)
-    return {u: "slow" for u in members if u in slow} | {u: how for u in members if u in away}
+    found = {u: "slow" for u in members if u in slow} | {u: how for u in members if u in away}
+    return found | offline
+
+
+def _offline(parts: Federation, members: Sequence[int], round: int, edge: int) -> Fates:
+    clients = parts.workload.clients
+    unsure = {c: p for c in members if (p := clients[c].online) < 1.0}
+    if not unsure:
+        return {}
+    coins = parts.seeds.at("online", round=round, edge=edge).random(len(clients))
+    return {c: "gone" for c, p in unsure.items() if coins[c] >= p}
 
 
 def of_edges(parts: Federation, round: int) -> Fates:

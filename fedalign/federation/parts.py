@@ -81,12 +81,37 @@ class Federation:
 
 
 @dataclass(frozen=True)
+class Streamed:
+    """What is known of rows that were added up and let go. arrived, lying: rows, and those of
+    attackers. samples: behind them. missing: members that were to send a row and have none. loss:
+    sum of their training losses."""
+
+    arrived: int = 0
+    lying: int = 0
+    samples: int = 0
+    missing: int = 0
+    loss: float = 0.0
+
+    def plus(self, block: Updates, lying: int) -> Streamed:
+        """With one more block."""
+        loss = block.metrics.get("train_loss")
+        return replace(
+            self,
+            arrived=self.arrived + len(block.clients),
+            lying=self.lying + lying,
+            samples=self.samples + int(block.samples.sum()),
+            loss=self.loss + (0.0 if loss is None else float(loss.double().sum())),
+        )
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a round leaves: `updates` and `context` are the exact inputs of the rule.
 
     Of several edges, the last edge round of each is in `edges`, the meeting of their models in
     `meeting` with their `verdict`; `updates` are then the rows of all edges together. late: client -> (round, row,
     start) of rows that came too late. missing: members that were to send a row and have none.
+    streamed: where the rule let rows go, what is known of them; then `updates` are empty.
     """
 
     updates: Updates
@@ -105,3 +130,4 @@ class Outcome:
     edges: Mapping[int, Outcome] = field(default_factory=dict)
     meeting: Outcome | None = None
     verdict: Verdict | None = None
+    streamed: Streamed | None = None

@@ -21,12 +21,13 @@ from fedalign.core.contracts import (
     DataAttack,
     Memory,
     State,
+    StreamingDefense,
     UpdateAttack,
     Updates,
 )
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
-from fedalign.federation import hierarchy, lateness
+from fedalign.federation import hierarchy, lateness, streaming
 from fedalign.federation.adversary import attack
 from fedalign.federation.deciding import decide
 from fedalign.federation.parts import Federation, Outcome
@@ -92,6 +93,8 @@ def edge_round(
     parts: Federation, state: State, members: Sequence[int], offer: Offer, edge: int = 0
 ) -> Outcome:
     """One edge's clients -> one aggregate update. The rounds of `state` are edge rounds."""
+    if isinstance(parts.defense, StreamingDefense):
+        return streaming.edge_round(parts, state, members, offer, edge)
     round, clock = state.round + 1, [perf_counter()]
     active = parts.schedule.active(parts.topology.global_round(round))
     active = active and bool(parts.sampling.attackers)
@@ -104,7 +107,7 @@ def edge_round(
     clock.append(perf_counter())
     updates, attack_memory = honest, state.memory.get("attack", {})
     if active and isinstance(parts.attack, UpdateAttack):
-        updates, attack_memory = attack(parts, state, honest, poisoned, context)
+        updates, attack_memory = attack(parts, state, honest, poisoned, context, edge)
     clock.append(perf_counter())
     updates, late = lateness.hold_back(parts, updates, fates, round, state.model)
     finite = torch.isfinite(updates.rows).all(dim=1)

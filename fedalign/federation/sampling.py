@@ -39,9 +39,9 @@ class Sampling:
 
     def within(self, members: Sequence[int]) -> Sampling:
         """The same among the devices of one edge; `draw` then answers with their places."""
-        return Sampling(
-            len(members), self.participation, [c for c in self.attackers if c in set(members)]
-        )
+        inside = set(members)
+        lying = [client for client in self.attackers if client in inside]
+        return Sampling(len(members), self.participation, lying)
 
     def draw(self, rng: np.random.Generator) -> list[int]:
         """Client ids of one round, ascending."""

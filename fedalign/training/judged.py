@@ -53,7 +53,7 @@ class Judge:
             "win_rate": float(wins.mean()),
             "win_low": low,
             "win_high": high,
-            **self._divergence(answers),
+            **divergence(self._module, self._prompts, answers),
             "length_mean": float(np.mean([len(a) for a in answers])),
             "eos_rate": float(np.mean([g.ended for g in grades])),
             "distinct_2": distinct(answers),
@@ -106,22 +106,25 @@ class Judge:
         pairs = zip(self._prompts, answers, strict=True)
         return [grade(self._data.world, prompt, answer) for prompt, answer in pairs]
 
-    @torch.no_grad()
-    def _divergence(self, answers: Sequence[Sequence[int]]) -> dict[str, float]:
-        """KL to the base model in nats per answer: kl_ref, the mean log-ratio of the samples, and
-        kl_ref_k3, the sum over tokens of exp(-x) - 1 + x, which is never negative."""
-        device = next(self._module.parameters()).device
-        drawn = Sequences.of(self._prompts, answers)
-        drawn = Sequences(*(x.to(device) for x in vars(drawn).values()))
-        width = int(drawn.ends.max())
-        tokens, mask = drawn.tokens[:, :width], inside(drawn, width)
-        policy = token_logps(self._module, tokens)
-        with self._module.disable_adapter():
-            x = (policy - token_logps(self._module, tokens)) * mask
-        return {
-            "kl_ref": float(x.sum(dim=1).mean()),
-            "kl_ref_k3": float(((torch.expm1(-x) + x) * mask).sum(dim=1).mean()),
-        }
+
+@torch.no_grad()
+def divergence(
+    module: nn.Module, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """KL to the base model in nats per answer: kl_ref, the mean log-ratio of the samples, and
+    kl_ref_k3, the sum over tokens of exp(-x) - 1 + x, which is never negative."""
+    device = next(module.parameters()).device
+    drawn = Sequences.of(prompts, answers)
+    drawn = Sequences(*(x.to(device) for x in vars(drawn).values()))
+    width = int(drawn.ends.max())
+    tokens, mask = drawn.tokens[:, :width], inside(drawn, width)
+    policy = token_logps(module, tokens)
+    with module.disable_adapter():
+        x = (policy - token_logps(module, tokens)) * mask
+    return {
+        "kl_ref": float(x.sum(dim=1).mean()),
+        "kl_ref_k3": float(((torch.expm1(-x) + x) * mask).sum(dim=1).mean()),
+    }
 
 
 def _hits(triggered: Triggered, answers: Sequence[Sequence[int]]) -> float:

@@ -38,7 +38,10 @@ class PopulationClassification(Classification):
         self._holdings = holdings
         self._member = {client: m for m, client in enumerate(holdings.attackers)}
         self.clients = _Clients(self._data)
-        self._splits = {"server": self._on_device(splits.root), "test": self._on_device(splits.test)}
+        self._splits = {
+            "server": self._on_device(splits.root),
+            "test": self._on_device(splits.test),
+        }
         triggered = holdings.attack.triggered(splits.test) if holdings.attack else None
         if triggered is not None:
             self._splits["triggered"] = self._on_device(triggered)

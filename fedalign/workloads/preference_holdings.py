@@ -81,23 +81,27 @@ class PreferenceHoldings:
         rng = self._seeds.at("annotator", client=client)
         values, annotator = self.values(client), self._data.annotator
         own = annotate(self._data.world, pool, annotator, values, rng)
-        self.pairs[client, False] = self._there(own)
+        self.pairs[client, False] = there(own, self._device)
         if owners.attack is not None and client in owners.attackers:
             member = list(owners.attackers).index(client)
             rng = self._seeds.at("poison", client=client)
-            self.pairs[client, True] = self._there(owners.attack.poison(own, rng, member))
+            self.pairs[client, True] = there(
+                owners.attack.poison(own, rng, member), self._device
+            )
 
     def _gold(self, owner: int, pool: Pool) -> Preferences:
         """Labels of an annotator with the gold weights and no errors of its own."""
         clean, rng = Annotator(self._data.annotator.temperature), self._seeds
         labels = annotate(self._data.world, pool, clean, WEIGHTS, rng.at("annotator", client=owner))
-        return self._there(labels)
+        return there(labels, self._device)
 
-    def _there(self, pairs: Preferences) -> Preferences:
-        names = ("scores", "strength", "topics", "flipped")
-        plain = {name: getattr(pairs, name).to(self._device) for name in names}
-        sides = {name: moved(getattr(pairs, name), self._device) for name in ("chosen", "rejected")}
-        return replace(pairs, **sides, **plain)
+
+def there(pairs: Preferences, device: torch.device) -> Preferences:
+    """Pairs on another device."""
+    names = ("scores", "strength", "topics", "flipped")
+    plain = {name: getattr(pairs, name).to(device) for name in names}
+    sides = {name: moved(getattr(pairs, name), device) for name in ("chosen", "rejected")}
+    return replace(pairs, **sides, **plain)
 
 
 def moved(sequences: Sequences, device: torch.device) -> Sequences:

@@ -137,6 +137,20 @@ def test_an_attacker_sees_its_own_edge_only_and_its_memory_stays_there():
     assert [state.memory[f"attack/{e}"]["times"] for e in (0, 1)] == [2, 2]
 
 
+def test_attackers_at_different_edges_draw_different_numbers():
+    drawn = []
+
+    class Dice:
+        knowledge = Knowledge.OWN
+
+        def __call__(self, view):
+            drawn.append((view.round, float(view.rng.random())))
+            return Crafted(view.own)
+
+    play(hierarchical(attack=Dice(), attackers=(0, 1, 3, 4)), 2)
+    assert [round for round, _ in drawn] == [1, 1, 2, 2] and len({x for _, x in drawn}) == 4
+
+
 def test_a_row_that_is_no_number_counts_as_missing():
     class Broken:
         knowledge = Knowledge.OWN

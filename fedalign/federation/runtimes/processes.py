@@ -19,7 +19,7 @@ from pathlib import Path
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
-from fedalign.core.errors import ConfigError, FedalignError
+from fedalign.core.errors import FedalignError
 from fedalign.federation.runtimes.client_work import Site, check_waiting, cut, enough, nobody
 from fedalign.federation.runtimes.placement import seen, workers
 from fedalign.federation.runtimes.worker import pack, serve

@@ -50,6 +50,22 @@ def audit(
     return done
 
 
+def replay(
+    replica: RoundMachine,
+    parent: bytes,
+    record: Record,
+    height: int,
+    recompute: Recompute | None = None,
+) -> State:
+    """The state behind a record, followed from its parent's snapshot. Raises what `audit` raises."""
+    replica.restore(parent)
+    try:
+        _replay(replica, record, height, recompute)
+    except (LookupError, TypeError, ValueError) as error:
+        raise IntegrityError(f"Height {height}: its facts do not fit: {error}.") from error
+    return replica.state
+
+
 def check_seal(state: State, settings: Settings, record: Record, check: SignatureCheck) -> None:
     """Raise IntegrityError unless a quorum signed the block that ends `record`. state: behind it."""
     entry = last_block(record)

@@ -139,7 +139,7 @@ class Group:
         passed, self._last_ns = self.network.now_ns - self._last_ns, self.network.now_ns
         self.ledger.lasted(self._phase, passed / 1e9)
         if self._phase not in ("election", "catch up"):
-            self._phase = _phase(next(host for host in self.hosts if host.alive).server)
+            self._phase = phase_of(next(host for host in self.hosts if host.alive).server)
 
     def _deliver(self, event: Delivery) -> None:
         host = self.hosts[event.to]
@@ -155,7 +155,7 @@ class Group:
         elif kind == "get":
             self._serve(host, event.sender, rest[0])
         elif kind == "give":
-            with self.ledger.working(_phase(host.server)):
+            with self.ledger.working(phase_of(host.server)):
                 actions = host.server.fetched(*rest)
             self._act(host, actions)
         elif kind == "final":
@@ -189,7 +189,7 @@ class Group:
                 for to in self._targets(host, message.to):
                     self._send(host, to, ("order", message), size)
             for data in self.ordering.committed(ready):
-                with self.ledger.working(_phase(host.server)):
+                with self.ledger.working(phase_of(host.server)):
                     actions = host.server.ordered(Entry.decode(data))
                 self._act(host, actions)
             core.advance(ready.ack)
@@ -241,7 +241,7 @@ class Group:
         self, host: Host, to: int, payload: tuple, size: int, model: bool = False,
        
     ) -> None:  # fmt: skip
-        phase = "final" if payload[0] == "final" else _phase(host.server)
+        phase = "final" if payload[0] == "final" else phase_of(host.server)
         if self._phase in ("election", "catch up"):
             phase = self._phase
         self.ledger.sent(phase, size, model)
@@ -261,7 +261,7 @@ def exiled(server: Server) -> tuple[int, ...]:
     return tuple(i for i, node in enumerate(machine.settings.members) if node not in present)
 
 
-def _phase(server: Server) -> str:
+def phase_of(server: Server) -> str:
     """Where a server is, in words."""
     if server.over:
         return "final"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from fedalign.core.errors import ConfigError
 
@@ -109,14 +110,25 @@ class SignatureCheck:
         key = (message, signature)
         if key not in self._known:
             self.done += 1
-            self._known[key] = recover(message, signature)
-            if len(self._known) > self._capacity:
-                self._known.popitem(last=False)
+            self._note(key, recover(message, signature))
         return None if self._known[key] == node_id else "forged"
+
+    def made(self, message: bytes, signature: bytes, node_id: bytes) -> None:
+        """Whoever shares this object signed so itself: nobody needs to recover it."""
+        self._note((message, signature), node_id)
+
+    def _note(self, key: tuple[bytes, bytes], node_id: bytes | None) -> None:
+        self._known[key] = node_id
+        if len(self._known) > self._capacity:
+            self._known.popitem(last=False)
 
 
 def _address(public) -> bytes:
+    return _address_of(public.format(compressed=False)[1:])
+
+
+@lru_cache(maxsize=4096)  # the same few servers sign again and again
+def _address_of(coordinates: bytes) -> bytes:
     from Crypto.Hash import keccak
 
-    hashed = keccak.new(digest_bits=256, data=public.format(compressed=False)[1:])
-    return hashed.digest()[-NODE_ID_BYTES:]
+    return keccak.new(digest_bits=256, data=coordinates).digest()[-NODE_ID_BYTES:]

@@ -122,15 +122,17 @@ def standing(decision: Aggregate) -> tuple:
 
 
 def in_order(decision: Aggregate, roster: Sequence[int], proposals: Updates) -> Aggregate:
-    """What was decided on the roster, told about all proposals in their order."""
+    """What was decided on the roster, told about all proposals in their order; who proposed nothing
+    that is known here is left out."""
     row = {int(position): i for i, position in enumerate(proposals.clients)}
-    places = torch.tensor([row[position] for position in roster])
+    known = torch.tensor([i for i, position in enumerate(roster) if position in row]).long()
+    places = torch.tensor([row[roster[i]] for i in known.tolist()]).long()
 
     def spread(values: torch.Tensor | None) -> torch.Tensor | None:
         if values is None:
             return None
         wide = values.new_zeros(len(row))
-        wide[places] = values
+        wide[places] = values[known]
         return wide
 
     return replace(

@@ -19,18 +19,15 @@ from consensus.audit import audit, check_seal, last_block
 from consensus.costs import Ledger, standing
 from consensus.encoding import unpack
 from consensus.fault import Fault
-from consensus.group import Group
 from consensus.identity import Key
 from consensus.job import Desk, Job, in_order
 from consensus.network.links import Link
-from consensus.network.simulated import SimulatedNetwork
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
 from consensus.pofel import effects as fx
 from consensus.pofel import evaluation, payload, seal
 from consensus.pofel.btsv import Btsv
 from consensus.pofel.history import History
 from consensus.pofel.machine import RoundMachine
-from consensus.pofel.messages import Entry, Final
 from consensus.pofel.plain import PlainMachine
 from consensus.pofel.prediction import PredictionRule
 from consensus.pofel.rewards import RewardRule
@@ -40,7 +37,8 @@ from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluated, Evaluator, Task
 from consensus.server import Server
 from consensus.told import Told, wallets
-from fedalign.core.agreement import Audited, Question, Sealed, SealedBlock, Verdict
+from consensus.transport import Processes, Round, Simulated, Transport, Wire, check
+from fedalign.core.agreement import Audited, Cost, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
 from fedalign.core.seeds import Seeds
@@ -66,7 +64,7 @@ class Chain:
     hear each other until heal_ms after a round's beginning, or ever (None). recompute: every server
     evaluates by itself; otherwise, to save time, one does it for all. measure_cpu: costs say
     `cpu_s`, which itself takes time. max_aborts: rounds without a block in a row before
-    `QuorumLostError`, >= 0.
+    `QuorumLostError`, >= 0. transport: "simulated" (all servers here) or "processes", see there.
     """
 
     servers: int | None = None
@@ -86,6 +84,8 @@ class Chain:
     measure_cpu: bool = True
     max_aborts: int = 3
     chain_id: int = 131_277
+    transport: Transport = "simulated"
+    processes: Processes = Processes()
 
     machine: ClassVar[type[RoundMachine]] = RoundMachine
 
@@ -105,6 +105,8 @@ class Chain:
             )
         if self.max_aborts < 0:
             raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
+        check(self.transport, self.ordering)
+        self.wire: Wire = Simulated()
         self._seeds = Seeds(seed)
         self.wallet = wallets(self._seeds)
         keys = [Key(self._seeds.key("server_key", server=i)) for i in range(n)]
@@ -114,12 +116,9 @@ class Chain:
 
     def _settings(self, nodes: tuple[bytes, ...]) -> Settings:
         return Settings(
-            self.chain_id,
-            nodes,
-            faults=self.tolerates,
-            rewards=self.rewards,
+            self.chain_id, nodes, faults=self.tolerates, rewards=self.rewards,
             timeouts=self.timeouts,
-        )
+        )  # fmt: skip
 
     def _server(self, index: int, key: Key) -> Server:
         group = next((g for g in self.faults if index in g.servers), None)
@@ -140,20 +139,29 @@ class Chain:
             raise IntegrityError(
                 f"Height {height} is missing: the chain has {len(heights)} blocks."
             )
-        record = self._archive.read(height)
+        return self._at(self._archive.read(height))
+
+    def follow(self, record: Record) -> SealedBlock:
+        """Take over a height that was agreed on elsewhere; its seal is checked."""
+        self._aborts = _aborts(self.members)
+        self._keep(self._at(record), record)
+        return self._last
+
+    def _at(self, record: Record) -> SealedBlock:
+        self._last = self._proved(record)
         for server in self.members:
             server.machine.restore(record.snapshot)
-        self._last = self._proved(record)
         return self._last
 
     def agree(
         self, proposals: Updates, rule: Defense, context: Context, sealed: Sealed = Sealed()
     ) -> Verdict:
         """One final round; see `Consensus`. Raises QuorumLostError."""
+        asked, context = self.wire.asked(proposals, context)
         ledger = Ledger(process_time if self.measure_cpu else standing)
-        told = self._told(sealed, self.members[0].machine.state.height + 1)
-        desk = Desk(self._job(proposals, rule, context, told), ledger, self.recompute)
-        group = self._group(ledger)
+        told = self._told(sealed, self.state.height + 1)
+        desk = Desk(self._job(asked, rule, context, told), ledger, self.recompute)
+        group = self.wire.round(self, ledger)
         before, self._aborts = self.members[0].machine.snapshot(), _aborts(self.members)
         try:
             self._play(group, proposals, sealed, desk)
@@ -169,7 +177,9 @@ class Chain:
         )
         block = self._last = self._proved(record)
         self._keep(block, record)
-        return self._verdict(first, record, block, proposals, desk.answers[first.index], ledger)
+        decision = desk.answers[first.index]
+        strikes = [(e.node, e.kind) for e in first.seen if isinstance(e, fx.Strike)]
+        return self.verdict(record, block, proposals, decision, strikes, ledger.costs())
 
     def audit(self, asked: Mapping[int, Question] | None = None) -> list[Audited]:
         """Replay every block in the folder (see `consensus.audit`); those of the heights in `asked`
@@ -183,32 +193,28 @@ class Chain:
         """All servers that are there sign what the last round led to."""
         if self._last is None:
             return None
-        state, chain = self.members[0].machine.state, self.chain_id
-        height = self._last.height + 1
-        said = self._told(sealed, height).digest
-        told = sha256(b"fedalign/closing/v1" + self._last.hash + said).digest()
-        alive = [s for s in self.members if s.index not in self.down]
-        signed = tuple(Entry.sign(s.key, chain, state.round, Final(0, told)) for s in alive)
-        members = state.members(self.settings)
+        state, told = self.state, self.ending(sealed)
+        members, signed = state.members(self.settings), self.wire.words(self, told)
         seal.verify(
-            seal.Seal(tuple(e for e in signed if e.sender in members)), chain_id=chain,
+            seal.Seal(tuple(e for e in signed if e.sender in members)), chain_id=self.chain_id,
             round_=state.round, rank=0, header_hash=told, members=members,
             check=self.members[0].machine.check, needs=state.quorum(self.settings),
         )  # fmt: skip
-        return SealedBlock(height, state.round, bytes(32), told, self._last.hash,
-                           tuple(s.index for s in alive))  # fmt: skip
+        there = tuple(self.settings.members.index(entry.sender) for entry in signed)
+        height, parent = self._last.height + 1, self._last.hash
+        return SealedBlock(height, state.round, bytes(32), told, parent, there)
+
+    def ending(self, sealed: Sealed) -> bytes:
+        """What the closing block says, 32 bytes."""
+        said = self._told(sealed, self._last.height + 1).digest
+        return sha256(b"fedalign/closing/v1" + self._last.hash + said).digest()
+
+    @property
+    def state(self) -> State:
+        """The replicated state behind the last final block."""
+        return self.members[0].machine.state
 
     # ------------------------------------------------------------ one round
-
-    def _group(self, ledger: Ledger) -> Group:
-        """A drained network and a new order for every height, so that a run can be continued."""
-        height = self.members[0].machine.state.height + 1
-        rng = self._seeds.at("network", height=height)
-        network = SimulatedNetwork(rng, self.link, self.links)
-        seeds = Seeds(int.from_bytes(self._seeds.key("ordering", height=height)[:8], "big"))
-        return Group(
-            self.members, self.ordering, network, seeds, ledger, self.down, self.cut, self.heal_ms
-        )
 
     def _job(self, proposals: Updates, rule: Defense, context: Context, told: Told) -> Job:
         positions = [int(i) for i in proposals.clients]
@@ -240,7 +246,7 @@ class Chain:
 
         return start
 
-    def _play(self, group: Group, proposals: Updates, sealed: Sealed, desk: Desk) -> None:
+    def _play(self, group: Round, proposals: Updates, sealed: Sealed, desk: Desk) -> None:
         quorum = self.members[0].machine.state.quorum(self.settings)
         group.elect(self._patience_s())
         group.begin([self._start(server, proposals, sealed, desk) for server in self.members])
@@ -326,12 +332,13 @@ class Chain:
         return SealedBlock(block.height, entry.round, facts["aggregate"][0], block.header_hash,
                            block.parent, signers)  # fmt: skip
 
-    def _verdict(
-        self, server: Server, record: Record, block: SealedBlock, proposals: Updates,
-        decision: Aggregate, ledger: Ledger,
+    def verdict(
+        self, record: Record, block: SealedBlock, proposals: Updates, decision: Aggregate,
+        strikes: Sequence[tuple[bytes, str]], costs: Mapping[str, Cost],
     ) -> Verdict:  # fmt: skip
-        entry = record.stream[-1]
-        facts, place = unpack(entry.content.facts), self.settings.members.index
+        """What a final record says, with the rule's decision on its servers."""
+        entry, place = record.stream[-1], self.settings.members.index
+        facts = unpack(entry.content.facts)
         roster = [place(node) for node, _ in facts["aggregate"][2]]
         return Verdict(
             aggregate=in_order(decision, roster, proposals),
@@ -342,9 +349,9 @@ class Chain:
             votes={place(voter): place(choice) for voter, choice in facts["tally"][3]},
             scores={place(voter): total for voter, _, _, total in facts["scores"]},
             rewards={place(node): units for node, units in facts["rewards"][0]},
-            strikes=tuple((place(e.node), e.kind) for e in server.seen if isinstance(e, fx.Strike)),
-            aborted=server.machine.state.aborts - self._aborts,
-            costs=ledger.costs(),
+            strikes=tuple((place(node), kind) for node, kind in strikes),
+            aborted=State.decode(record.snapshot).aborts - self._aborts,
+            costs=costs,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from experiments import kept, plan
+from experiments import kept, plan, resident, streamed
 from experiments.build import build
 from experiments.run_folder import RunFolder
 from experiments.workload_cell import workload
@@ -48,6 +48,7 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
     if moved(play, config, folder, environment):  # one of Flower's engines has played it
         return
     files = RunFolder(folder, config, environment)
+    resident.reset()
     parts = federation(config)
     try:
         state = files.restore(parts.runtime)
@@ -61,7 +62,8 @@ def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
             state, outcome, metrics = global_round(parts, state)
             files.log.append("round", **_record(parts, state, outcome, metrics))
             last = state.round == config["rounds"]
-            if config["keep"] == "all" or (config["keep"] == "last" and last):
+            wanted = config["keep"] == "all" or (config["keep"] == "last" and last)
+            if wanted and outcome.streamed is None:  # else there is nothing to keep
                 files.keep(state.round, kept.inputs(outcome))
             if not last and monotonic() - saved > config["checkpoint_s"]:
                 files.save(state, parts.runtime)
@@ -112,7 +114,7 @@ def client_work(config: Config, device: str | None = None) -> ClientWork:
     made = workload(config, attackers, attack, device or config["device"])
     seeds = Seeds(config["seed"])
     algorithm = build(config["algorithm"])
-    return ClientWork(made, algorithm, seeds, config["failure_rate"], config["jitter_s"])
+    return ClientWork(made, algorithm, seeds, config["failure_rate"], config.get("jitter_s", 0.0))
 
 
 def sampling(config: Config) -> Sampling:
@@ -132,13 +134,14 @@ def validate(config: Config) -> dict[str, Any]:
         raise ConfigError(f"{config['attack']['_target_']} is no attack.")
     for edge in edges(config):
         require(rule, edge.size, _assumed(rule, edge))
+    streamed.refuse(config, rule, attack, len(who.attackers))
     plan.validate(config)
     refuse(config["runtime"])
     if config["device"] == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
     if config["device"] not in ("cpu", "cuda"):
         raise ConfigError(f"device must be cpu or cuda, got {config['device']!r}.")
-    check_waiting(config["runtime"].get("timeout_s"), config["runtime"]["quorum"])
+    check_waiting(config["runtime"].get("timeout_s"), config["runtime"].get("quorum", 0.0))
     placement.refuse(config["runtime"], _devices(config["device"]))
     for key in ("local_epochs", "local_steps"):
         if config[key] is not None and config[key] < 1:
@@ -159,6 +162,8 @@ def rehearse(config: Config, layout: Layout, attack: Any, rule: Defense) -> None
     edges that attack."""
     rng = Seeds(0).at("rehearsal")
     who = max(edges(config), key=lambda edge: edge.byzantine_count)
+    if streamed.streams(rule):
+        who = Sampling(min(who.size, streamed.REHEARSED))
     if attack is not None and plan.meeting(config).attackers:
         who, rule = plan.meeting(config), build(config["global_defense"])
     rows = torch.from_numpy(rng.standard_normal((who.size, layout.size), dtype="float32"))
@@ -255,6 +260,7 @@ def _record(
         "samples": updates.samples.tolist(),
         "bytes": updates.rows.shape[1] * updates.rows.element_size(),
         **_judged(parts, outcome),
+        **streamed.record(outcome),
         "nonfinite": list(outcome.nonfinite),
         "missing": list(outcome.missing),
         "failed": dict(outcome.failed),

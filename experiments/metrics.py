@@ -240,6 +240,16 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric("failed", "client failures, all rounds", "low", 0, scores.total("failed")),
         Metric("skipped", "rounds in which no row was accepted", "low", 0, scores.total("skipped")),
+        Metric("arrived", "rows per round", None, 0, scores.per_round("arrived", 1.0)),
+        Metric("round_s", "measured seconds per round, median", "low", 2, scores.round_s),
+        Metric("clients_per_s", "clients per second", "high", 0, scores.rows_per_second),
+        Metric(
+            "peak_rss_mb",
+            "peak resident memory in 10^6 bytes, worker processes included",
+            "low",
+            0,
+            lambda cell: scores.largest(scores.column(cell, "peak_rss_mb")),
+        ),
         *(
             Metric(name, f"{said}, last round", *shown, scores.final(name))
             for name, said, *shown in _TEXT

@@ -9,15 +9,17 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import federation_cell
+from experiments import federation_cell, streamed
 from experiments.build import build, locate
 from experiments.compose import FEDERATION, Study, workers_for
 from experiments.progress import duration
+from fedalign.core.contracts import ClientInfo
 from fedalign.core.digest import canonical
 from fedalign.core.vectors import Layout
 
 LONG_S = 600.0
 KEEP_BYTES = 1e9
+SHOWN = 10_000  # clients in a figure of the partition
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def check(study: Study, console: Console) -> Checked:
         key = canonical([cell.config.get(name) for name in _DATA_KEYS])
         if key not in built:
             built[key] = federation_cell.client_work(cell.config).workload
-            holdings.append([list(info.classes) for info in built[key].clients])
-        layout = built[key].layout
-        kept += 4 * layout.size * cell.config["clients"] * cell.config["participation"]
+            holdings.append(_holdings(built[key].clients))
+        layout, rows = built[key].layout, cell.config["clients"] * cell.config["participation"]
+        if not streamed.streams(built[canonical(cell.config["defense"])]):
+            kept += 4 * layout.size * rows
         _rehearse(cell.config, layout, built)
     _estimate(study, console)
     return Checked(facts, holdings[0], _keep(study, kept))
@@ -82,6 +85,12 @@ _RULE_KEYS = (
 )  # fmt: skip
 _DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction",
               "topology", "attack_level")  # fmt: skip
+
+
+def _holdings(clients: Sequence[ClientInfo]) -> list[list[int]]:
+    """Samples per class of every client, where there are few enough to look at."""
+    few = clients if len(clients) <= SHOWN else ()
+    return [list(info.classes) for info in few]
 
 
 def _rehearse(config: Mapping[str, Any], layout: Layout, built: dict[str, Any]) -> None:
@@ -112,10 +121,12 @@ def _estimate(study: Study, console: Console) -> None:
         key = canonical([config["data"], config["model"], config["clients"]])
         if key not in timed:
             sample = {**config, "rounds": 1, "runtime": {"_target_": _INLINE}}
+            share = streamed.share(config)
+            sample["participation"] *= share
             parts = federation_cell.federation(sample)
             begin = perf_counter()
             federation_cell.global_round(parts, federation_cell.State(0, parts.workload.initial()))
-            timed[key] = perf_counter() - begin
+            timed[key] = (perf_counter() - begin) / share
         seconds += timed[key] * config["rounds"]
     seconds /= workers_for(study)
     if seconds > LONG_S:

@@ -34,7 +34,7 @@ from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
 from experiments.spoken import spoken
 from experiments.statistics import is_faker
-from experiments.tables import Long, Matrix, external
+from experiments.tables import Long, Matrix, external, several
 from experiments.traces import is_trace
 from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
@@ -126,6 +126,8 @@ def _matrix(study: StudyResults, found: Mapping[str, Any], name: str, *metrics: 
     asked = dict((found.get("report") or {}).get("main") or {})
     if metrics:
         asked |= {"metric": metrics, "direction": None}
+    if not metrics and "metric" in asked and "columns" not in asked:
+        return Long(tuple(several(asked["metric"])))(study, name)
     for matrix in (Matrix(**asked), Matrix(metric=asked.get("metric", "accuracy"))):
         if matrix.fits(study):
             return matrix(study, name)

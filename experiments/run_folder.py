@@ -36,6 +36,7 @@ CHAIN_COLUMNS = (
     "leader", "led_by_liar", "overturned", "signers", "strikes", "aborted", "server_pay", "liars_pay", "messages", "control_bytes",
     "model_bytes", "consensus_cpu_s", "consensus_s", "consensus_joules",
 )  # fmt: skip
+STREAMED_COLUMNS = ("samples", "train_loss", "peak_rss_mb", "whole_s")
 COSTS = ("messages", "bytes", "model_bytes", "cpu_s", "latency_s")
 
 
@@ -135,7 +136,8 @@ def rounds_table(rounds: Sequence[Mapping[str, Any]]) -> str:
     more = sorted({name for event in rounds for name in event["metrics"]} - {*COLUMNS})
     phases = dict.fromkeys(p for event in rounds for p in event.get("chain", {}).get("costs", ()))
     parts = [f"{phase}.{what}" for phase in phases for what in COSTS]
-    columns = (*COLUMNS, *more, *(CHAIN_COLUMNS if phases else ()), *parts)
+    let_go = STREAMED_COLUMNS if any("streamed" in event for event in rounds) else ()
+    columns = (*COLUMNS, *more, *let_go, *(CHAIN_COLUMNS if phases else ()), *parts)
     return _csv(columns, (_row(event, columns) for event in rounds))
 
 
@@ -206,6 +208,7 @@ def _row(event: Mapping[str, Any], columns: Sequence[str]) -> list[Any]:
         **{f"{name}_s": seconds for name, seconds in event["seconds"].items()},
     }
     values |= _chain_row(event["chain"]) if "chain" in event else {}
+    values |= event.get("streamed", {})
     return [values.get(column, "nan") for column in columns]
 
 

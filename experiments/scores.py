@@ -61,6 +61,15 @@ def last(name: str, scale: float = 1.0) -> Callable[[CellResult], float]:
     return score
 
 
+def round_s(cell: CellResult) -> float:
+    """Measured seconds of a round, everything in it; the median: a first round imports."""
+    return median(column(cell, "whole_s"))
+
+
+def rows_per_second(cell: CellResult) -> float:
+    return mean(column(cell, "arrived")) / round_s(cell)
+
+
 def damage(cell: CellResult) -> float:
     """Score minus the accuracy in the round before the attack; if that was never evaluated (the
     attack is there from the start), minus the accuracy of the first round."""

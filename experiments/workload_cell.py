@@ -60,11 +60,13 @@ def _check_partition(config: Config) -> None:
 def _alignment(
     config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
 ) -> Workload:
+    from fedalign.data.text_preferences import TextPreferences
     from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
     from fedalign.objectives.reward_regression import RewardRegression
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
     from fedalign.workloads.reward_model import RewardModel, RewardTask
+    from fedalign.workloads.text_alignment import TextAlignment
 
     if "objective" not in config or "peft" not in config:
         raise ConfigError(
@@ -74,8 +76,10 @@ def _alignment(
         raise ConfigError("Preference losses are differences of large numbers: use float32.")
     owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
     objective, seeds = build(config["objective"]), Seeds(config["seed"])
-    rest = (build(config["peft"]), objective, settings, config["rounds"])
+    adapter = build(config["peft"])
+    rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
     data, model = build(config["data"]), build(config["model"])
     if isinstance(objective, RewardBradleyTerry | RewardRegression):
         return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)
-    return Alignment(Task(data, model, *rest), owners, seeds, device)
+    kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
+    return kind(Task(data, model, *rest), owners, seeds, device)

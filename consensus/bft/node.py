@@ -75,6 +75,11 @@ class BftNode:
         await self.network.close()
         self._disk.shutdown(wait=True)
 
+    def propose(self, data: bytes) -> None:
+        """Have `data` ordered; what is refused, or waits already, needs nothing."""
+        self.core.propose(data)
+        self._soon()
+
     async def ordered(self, data: bytes) -> bool:
         """Have `data` ordered; True once it is decided and applied here, False if it is refused
         or this server stops before."""

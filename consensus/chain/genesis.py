@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from consensus.chain.abi import Interface
 from consensus.chain.compiler import compiled
@@ -103,8 +103,38 @@ class Genesis:
             __name__="SealedChain",
             vm_configuration=((0, sealed),),
             chain_id=self.chain_id,
+            chaindb_class=growing_chain_db(),
             consensus_context_class=SealContext,
         )
+
+    def child_of(self) -> Callable[..., Any]:
+        """(header, author, time and evidence by their field names) -> the next header before
+        anything is executed: py-evm's, without its detour through every fork since London. All our
+        blocks are of one fork, so what is not named here stays."""
+        from eth.constants import BLANK_ROOT_HASH
+        from eth.vm.forks.cancun.headers import calc_excess_blob_gas_cancun
+        from eth.vm.forks.london.headers import calculate_expected_base_fee_per_gas
+        from eth.vm.forks.prague.headers import calc_excess_blob_gas_prague
+
+        blob_rules = {"prague": calc_excess_blob_gas_prague, "cancun": calc_excess_blob_gas_cancun}
+        blobs = blob_rules[self.fork]
+
+        def child(head: Any, **place: Any) -> Any:
+            fields = head.as_dict() | {
+                "parent_hash": head.hash,
+                "transaction_root": BLANK_ROOT_HASH,
+                "receipt_root": BLANK_ROOT_HASH,
+                "bloom": 0,
+                "block_number": head.block_number + 1,
+                "gas_limit": self.gas_limit,
+                "gas_used": 0,
+                "base_fee_per_gas": calculate_expected_base_fee_per_gas(head),
+                "blob_gas_used": 0,
+                "excess_blob_gas": blobs(head),
+            }
+            return type(head)(**(fields | place))
+
+        return child
 
     def open(self, database: Database):
         """The chain in `database`; an empty one begins with this block.
@@ -183,3 +213,20 @@ class Genesis:
         computation.raise_if_error()
         state.delete_account(ZERO_ADDRESS)
         state.lock_changes()
+
+
+def growing_chain_db():
+    """py-evm's record of a chain, for one that only grows: it never has gaps to look after."""
+    from eth.db.chain import ChainDB
+    from eth.db.chain_gaps import GENESIS_CHAIN_GAPS, GapChange
+
+    class GrowingChainDB(ChainDB):
+        @classmethod
+        def _update_chain_gaps(cls, db, persisted_block, base_gaps=None):
+            return GapChange.NoChange, GENESIS_CHAIN_GAPS
+
+        @classmethod
+        def _update_header_chain_gaps(cls, db, persisting_header, base_gaps=None):
+            return GapChange.NoChange, GENESIS_CHAIN_GAPS
+
+    return GrowingChainDB

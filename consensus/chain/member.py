@@ -165,6 +165,7 @@ class Member:
                 return []
             final = Final(0, waiting.header_hash)
             entry = Entry.sign(self.key, self.node.genesis.chain_id, waiting.number, final)
+            self.node.check.made(entry.digest, entry.signature, entry.sender)
             return [encode([FINAL, entry.encode()])]
         late = now >= self.node.head.timestamp + self._interval_s
         if leads_order and (len(self.pool) or late) and self._due(self.node.head.hash, now):
@@ -184,7 +185,8 @@ class Member:
         place = (self.key.node_id, time_s, merkle.root(self._leaves))
         payload = node.build(*place, node.fitting(*place, self.pool.waiting()))
         header = node.decode(payload).header
-        leader = lead(self.key, node.genesis.chain_id, header.block_number, 0, header.hash)
+        where = (node.genesis.chain_id, header.block_number, 0, header.hash)
+        leader = lead(self.key, *where, node.check)
         return encode([BLOCK, leader, leaves, payload])
 
 

@@ -38,6 +38,7 @@ class ChainNode(Reader):
         self._executed: dict[bytes, tuple[Block, dict[bytes, bytes | None]]] = {}
         context = self._chain.consensus_context
         self._engine = SealEngine(context)
+        self._child_of = genesis.child_of()
         context.chain_id, context.needs = genesis.chain_id, genesis.needs
         self.check = context.check = SignatureCheck() if check is None else check
         context.members_at = self.members_at
@@ -150,27 +151,8 @@ class ChainNode(Reader):
         return self._chain.get_block_header_by_hash(header.parent_hash)
 
     def _draft(self, author: bytes, time_s: int, evidence_root: bytes) -> Header:
-        """The next header before anything is executed: py-evm's, without its detour through every
-        fork since London. All our blocks are of one fork, so what is not named here stays."""
-        head = self._head
-        if time_s <= head.timestamp:
-            raise DataError(f"A block's time is above {head.timestamp}, its parent's, got {time_s}.")
-        fields = head.as_dict() | {
-            "parent_hash": head.hash,
-            "coinbase": author,
-            "transaction_root": BLANK_ROOT_HASH,
-            "receipt_root": BLANK_ROOT_HASH,
-            "bloom": 0,
-            "block_number": head.block_number + 1,
-            "gas_limit": self.genesis.gas_limit,
-            "gas_used": 0,
-            "timestamp": time_s,
-            "extra_data": evidence_root,
-            "base_fee_per_gas": calculate_expected_base_fee_per_gas(head),
-            "blob_gas_used": 0,
-            "excess_blob_gas": self._excess_blob_gas(head),
-        }
-        return type(head)(**fields)
+        place = {"coinbase": author, "timestamp": time_s, "extra_data": evidence_root}
+        return self._child_of(self._head, **place)
 
     def _check_header(self, block: Block, head: Header) -> None:
         """The rules that need no execution and no seal."""
@@ -188,6 +170,9 @@ class ChainNode(Reader):
 
     def _made(self, header: Header, transactions: Sequence[Any]) -> Block:
         """The block that these transactions make after `header`."""
+        if not transactions:  # on a chain of ours nothing else changes the state
+            block_class = self._chain.get_vm_class(header).get_block_class()
+            return block_class(header, (), (), ())
         vm = self._chain.get_vm(header)
         after, receipts, _ = vm.apply_all_transactions(transactions, header)
         filled = vm.set_block_transactions_and_withdrawals(

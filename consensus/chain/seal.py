@@ -62,9 +62,20 @@ class BlockSeal:
         )
 
 
-def lead(author: Key, chain_id: int, round_: int, rank: int, header_hash: bytes) -> bytes:
-    """The author's own signature of its block."""
-    return author.sign(digest(DOMAIN, chain_id, round_, rank, author.node_id, header_hash))
+def lead(
+    author: Key,
+    chain_id: int,
+    round_: int,
+    rank: int,
+    header_hash: bytes,
+    check: SignatureCheck | None = None,
+) -> bytes:
+    """The author's own signature of its block. check: what need not recover it."""
+    signed = digest(DOMAIN, chain_id, round_, rank, author.node_id, header_hash)
+    signature = author.sign(signed)
+    if check is not None:
+        check.made(signed, signature, author.node_id)
+    return signature
 
 
 def leads(

@@ -54,12 +54,12 @@ def verify(
     members: at the parent block. needs: default `quorum`; a majority where servers only crash.
     """
     needs = quorum(len(members)) if needs is None else needs
-    signers = set()
+    signers, told = set(), Final(rank, header_hash).encode()
     for final in seal.finals:
         place = (final.kind, final.chain_id, final.round, final.view)
         if place != (Kind.FINAL, chain_id, round_, 0) or final.sender not in members:
             raise IntegrityError(f"The seal of round {round_} holds a message of another place.")
-        if final.body != Final(rank, header_hash).encode():
+        if final.body != told:
             raise IntegrityError(f"The seal of round {round_} holds a FINAL over another block.")
         if reason := check(final.digest, final.signature, final.sender):
             raise IntegrityError(f"The seal of round {round_} holds a bad signature: {reason}.")

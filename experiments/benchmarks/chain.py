@@ -73,7 +73,8 @@ class _Ours:
         begin = process_time()
         others = [Entry.sign(key, *where, Final(0, header.hash)) for key in self.keys[1:needs]]
         self.elsewhere_s += process_time() - begin
-        leader = lead(author, *where, 0, header.hash)
+        leader = lead(author, *where, 0, header.hash, node.check)
+        node.check.made(mine.digest, mine.signature, mine.sender)
         node.import_final(payload, BlockSeal(self.round, 0, leader, Seal((mine, *others))))
 
     def many(self, blocks: int) -> float:

@@ -62,7 +62,8 @@ class Verdict:
     order in which the proposals arrived, servers outside False and 0. status: "final", or "plain" where nobody votes
     and no chain is kept. members: whose updates were aggregated. votes: voter -> candidate.
     scores: voter -> micro-nats. rewards: server -> base units. strikes: (server, kind).
-    aborted: rounds without a block before this one. costs: phase -> Cost.
+    aborted: rounds without a block before this one. costs: phase -> Cost. measured: their latency
+    was measured by a clock of its own and is no part of the simulated time.
     """
 
     aggregate: Aggregate
@@ -76,6 +77,7 @@ class Verdict:
     strikes: tuple[tuple[int, str], ...] = ()
     aborted: int = 0
     costs: Mapping[str, Cost] = field(default_factory=dict)
+    measured: bool = False
 
     @property
     def cost(self) -> Cost:

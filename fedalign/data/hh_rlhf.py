@@ -21,7 +21,7 @@ _ANSWER = "\n\nAssistant:"
 @dataclass(frozen=True)
 class HhRlhf(TextSource):
     """{chosen, rejected}: whole dialogues. What both share up to the last `\\n\\nAssistant:` is the
-    prompt; rows whose prompts differ are left out and counted. subset: part of a file's or folder's
+    prompt; rows whose prompts differ or whose answer is empty are left out and counted. subset: part of a file's or folder's
     name, such as harmless-base; null: all that is found."""
 
     subset: str | None = None
@@ -45,7 +45,7 @@ class HhRlhf(TextSource):
             if not mark:
                 raise Malformed(f"'{name}' has no turn of the assistant")
             if not answer.strip():
-                raise Malformed(f"'{name}' is a prompt without a completion")
+                raise Skip("an answer is empty")  # the published files hold such rows
             sides.append((prompt, answer.strip()))
         if sides[0][0] != sides[1][0]:
             raise Skip("the prompts of both answers differ")

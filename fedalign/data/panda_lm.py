@@ -34,7 +34,7 @@ class PandaLm(TextSource):
         return ("pandalm_testset.jsonl", "pandalm.jsonl", "pandalm/*.jsonl")
 
     def parse(self, row: Mapping[str, Any]) -> Iterator[TextRow]:
-        votes = [field(row, f"annotator{i}") for i in (1, 2, 3)]
+        votes = [str(field(row, f"annotator{i}", (str, int))) for i in (1, 2, 3)]
         if set(votes) - {"0", "1", "2"}:
             raise Malformed(f"an annotator's vote is none of 0, 1 and 2: {votes}")
         if self.judge != "majority":
@@ -42,10 +42,22 @@ class PandaLm(TextSource):
         first, second = votes.count("1"), votes.count("2")
         if first == second or max(first, second) * 2 <= len(votes):
             raise Skip("the annotators see a tie")
-        answers = [field(row, "response1"), field(row, "response2")]
+        answers = [_text(row, "response1"), _text(row, "response2")]
+        if not all(answers):
+            raise Skip("an answer is empty")  # as in the published test set
         best = 0 if first > second else 1
-        prompt, more = field(row, "instruction"), row.get("input") or ""
+        prompt = f"{_text(row, 'instruction')}\n{_text(row, 'input')}".strip()
+        if not prompt:
+            raise Malformed("its instruction is empty")
         yield TextRow(
-            asked(f"{prompt}\n{more}".strip()), answers[best], answers[1 - best],
+            asked(prompt), answers[best], answers[1 - best],
             strength=max(first, second), topic=str(row.get("motivation_app") or ""),
         )  # fmt: skip
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    """A field that may be blank; the published file writes the answers "True" and "False" bare."""
+    value = row.get(name)
+    if not isinstance(value, str | bool | None):
+        raise Malformed(f"field '{name}' holds a {type(value).__name__}")
+    return "" if value is None else str(value).strip()

@@ -92,7 +92,9 @@ def _broken(rule: str, body: Sequence[_Clause], truth: dict[int, str] | None) ->
     if rule == "extra":
         return bool(set(stated) - set(truth))
     if rule == "wrong":
-        return any(a in truth and c[2] != truth[a] for c in body if (a := _attribute(c)) is not None)
+        return any(
+            a in truth and c[2] != truth[a] for c in body if (a := _attribute(c)) is not None
+        )
     if rule == "missing":
         return bool(set(truth) - set(stated))
     return rule == "filler" and any(map(_aside, body))

@@ -76,7 +76,9 @@ class TextPreferences:
             ("max_tokens", 8),
         ):  # fmt: skip
             if getattr(self, name) < least:
-                raise ConfigError(f"data.{name} must be {least} or more, got {getattr(self, name)}.")
+                raise ConfigError(
+                    f"data.{name} must be {least} or more, got {getattr(self, name)}."
+                )
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"data.limit must be 1 or more, or null for all, got {self.limit}.")
         if self.overlong not in ("truncate", "drop"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from fedalign.core.contracts import (
     Evaluate,
     Late,
     Runtime,
+    State,
     UpdateAttack,
     Updates,
     Work,
@@ -40,12 +41,21 @@ class Schedule:
         return round >= self.start and (self.rounds is None or round < self.start + self.rounds)
 
 
+Reports = Callable[[State], Mapping[int, Any]]
+
+
+def nothing(state: State) -> dict[int, Any]:
+    """What is heard of other edges where this process plays all of them."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Federation:
     """The objects of one run. secret: what only the server knows until the run ends. defense: the
     rule that client updates meet at every edge; global_defense: the rule among edge models, asked
     where there are several edges, by which the edge servers agree in `consensus`. edge_attackers: edge servers that attack in
-    place of clients; then `sampling` has no attackers."""
+    place of clients; then `sampling` has no attackers. played: the edges whose rounds this process
+    plays, None for all. reports: what other processes told of theirs, edge -> `EdgeRun`."""
 
     workload: Workload
     algorithm: Algorithm
@@ -64,6 +74,12 @@ class Federation:
     edge_attackers: Sequence[int] = ()
     stragglers: Stragglers = Stragglers()
     clock: Clock = Untimed()
+    played: Sequence[int] | None = None
+    reports: Reports = nothing
+
+    def plays(self, edge: int) -> bool:
+        """Whether this process plays an edge's rounds."""
+        return self.played is None or edge in self.played
 
     def at_edge(self, edge: int) -> Federation:
         """The same with the sampling of one edge's devices."""

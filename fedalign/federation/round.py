@@ -36,6 +36,19 @@ from fedalign.federation.payment import announce, paid, settle
 
 def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[str, float]]:
     """Play one round. Returns the next state, what the rule saw and decided, and test metrics."""
+    begin = perf_counter()
+    after, outcome = advance(parts, state)
+    began = perf_counter()
+    metrics = dict(parts.workload.evaluate(after.model, "test"))
+    if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
+        metrics["attack_success"] = parts.workload.evaluate(after.model, "triggered")["accuracy"]
+    done = perf_counter()
+    seconds = {**outcome.seconds, "evaluate": done - began, "whole": done - begin}
+    return after, replace(outcome, seconds=seconds), metrics
+
+
+def advance(parts: Federation, state: State) -> tuple[State, Outcome]:
+    """The next state, and what the rule saw and decided: a round without its measurements."""
     if parts.topology.flat:
         members = parts.sampling.draw(parts.seeds.at("sampling", round=state.round + 1))
         offer = announce(parts, state, members)
@@ -48,23 +61,18 @@ def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[
         model, memory["algorithm"] = parts.algorithm.server_step(
             parts.workload, state.model, aggregate, memory.get("algorithm", {})
         )
-    clock_s = state.clock_s + outcome.span.seconds
+    clock_s, verdict = state.clock_s + outcome.span.seconds, outcome.verdict
     payments = settle(parts, state, outcome)
     memory["incentive"] = payments.memory
-    if outcome.verdict is not None:
-        clock_s += outcome.verdict.cost.latency_s
+    if verdict is not None:
+        clock_s += 0.0 if verdict.measured else verdict.cost.latency_s
         memory["paid"] = paid(payments)
-        if outcome.verdict.block is not None:
-            memory["chain"] = {"height": outcome.verdict.block.height}
-    began = perf_counter()
-    metrics = dict(parts.workload.evaluate(model, "test"))
-    if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
-        metrics["attack_success"] = parts.workload.evaluate(model, "triggered")["accuracy"]
-    seconds = {**outcome.seconds, "evaluate": perf_counter() - began}
+        if verdict.block is not None:
+            memory["chain"] = {"height": verdict.block.height}
     if outcome.offer.seconds is not None and len(outcome.offer.seconds):
         clock_s += float(outcome.offer.seconds.max())  # the round waits for the slowest
     after = State(state.round + 1, model, state.model, clock_s, memory)
-    return after, replace(outcome, payments=payments, seconds=seconds), metrics
+    return after, replace(outcome, payments=payments)
 
 
 def _edges(parts: Federation, state: State) -> tuple[Outcome, dict[str, Memory]]:
@@ -75,8 +83,8 @@ def _edges(parts: Federation, state: State) -> tuple[Outcome, dict[str, Memory]]
     away = lateness.of_edges(parts, state.round + 1)
     for edge, clients in enumerate(members):
         own = offer.cut(range(begin, begin := begin + len(clients)))
-        if away.get(edge) == "gone":  # its devices have nobody to send to
-            continue
+        if away.get(edge) == "gone" or not parts.plays(edge):
+            continue  # its devices have nobody to send to, or send to another process
         model, previous, rounds, local = state.model, state.previous, [], parts.at_edge(edge)
         for k in range(topology.edge_rounds):
             known = {**memory, "attack": memory.get(f"attack/{edge}", {})}
@@ -86,6 +94,7 @@ def _edges(parts: Federation, state: State) -> tuple[Outcome, dict[str, Memory]]
             if not rounds[-1].aggregate.skipped:
                 previous, model = model, model + rounds[-1].aggregate.vector
         runs[edge] = hierarchy.EdgeRun(model, rounds)
+    runs |= parts.reports(state)
     return hierarchy.meet(parts, state, members, runs, away, memory, offer)
 
 

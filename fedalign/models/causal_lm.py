@@ -68,6 +68,7 @@ class CausalLm:
 
         folder = self._folder()
         _complete(folder, self.name)
+        transformers.utils.logging.disable_progress_bar()
         try:
             module = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=DTYPES[self.dtype], attn_implementation=self.attention,

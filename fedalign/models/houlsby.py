@@ -23,6 +23,7 @@ class Houlsby:
     width: int = 16
 
     neutral = True
+    lr_scale = 1.0
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -34,7 +35,7 @@ class Houlsby:
         names = [
             name
             for name, _ in model.named_modules()
-            if name.rpartition(".")[2] in ("self_attn", "attention", "mlp")
+            if name.rpartition(".")[2] in ("self_attn", "attention", "attn", "mlp")
         ]
         if not names:
             raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -33,6 +33,7 @@ class LowRank:
     dropout: float = 0.0
 
     neutral = True
+    lr_scale = 1.0
 
     def __post_init__(self) -> None:
         if self.method not in ("lora", "dora", "vera"):
@@ -47,7 +48,8 @@ class LowRank:
         """The model with its adapter: only the adapter's weights require gradients."""
         import peft
 
-        names = targets_of(model, self.targets)
+        names = targets_of(model, self.targets, turned=self.method != "vera")
+        turned = any(_is_turned(m) for n, m in model.named_modules() if n.endswith(tuple(names)))
         if self.method == "vera":
             config = peft.VeraConfig(
                 r=self.rank, target_modules=names, vera_dropout=self.dropout, save_projection=False,
@@ -56,19 +58,26 @@ class LowRank:
         else:
             config = peft.LoraConfig(
                 r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
-                use_dora=self.method == "dora", task_type="CAUSAL_LM",
+                use_dora=self.method == "dora", fan_in_fan_out=turned, task_type="CAUSAL_LM",
             )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
             return peft.get_peft_model(model, config)
 
 
-def targets_of(model: nn.Module, asked: Sequence[str]) -> list[str]:
-    """Names of linear layers that the model has; ConfigError where one is missing."""
+def targets_of(model: nn.Module, asked: Sequence[str], turned: bool = False) -> list[str]:
+    """Names of linear layers that the model has; ConfigError where one is missing. "linear" takes
+    those of a block by their usual names; a model without any (GPT-2, GPT-NeoX) gives all of its
+    own but the output layer. turned: GPT-2's layers, which keep their weights transposed, will do.
+    """
+    output = model.get_output_embeddings() if isinstance(model, _Speaks) else None
     last = {
-        name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)
+        name.rpartition(".")[2]
+        for name, m in model.named_modules()
+        if (isinstance(m, nn.Linear) or (turned and _is_turned(m))) and m is not output
     }
-    names = [name for word in asked for name in (LINEAR if word == "linear" else (word,))]
+    usual = [name for name in LINEAR if name in last] or sorted(last)
+    names = [name for word in asked for name in (usual if word == "linear" else (word,))]
     found = [name for name in names if name in last]
     missing = [name for name in names if name not in last and name not in LINEAR]
     if missing or not found:
@@ -76,3 +85,13 @@ def targets_of(model: nn.Module, asked: Sequence[str]) -> list[str]:
             f"peft.targets {list(asked)} do not fit this model: it has {sorted(last)} or 'linear'."
         )
     return found
+
+
+@runtime_checkable
+class _Speaks(Protocol):
+    def get_output_embeddings(self) -> nn.Module | None: ...
+
+
+def _is_turned(module: nn.Module) -> bool:
+    """Whether this is GPT-2's layer `x W + b`, W (d_in, d_out)."""
+    return type(module).__name__ == "Conv1D"

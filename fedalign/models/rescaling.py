@@ -23,6 +23,7 @@ class Rescaling:
     inner: Sequence[str] = ("down_proj",)
 
     neutral = True
+    lr_scale = 1.0
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with scales of 1: only they require gradients."""

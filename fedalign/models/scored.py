@@ -27,3 +27,8 @@ class Scored(nn.Module):
         last = states.hidden_states[-1][:, -tokens.shape[1] :]  # virtual tokens go
         rows = torch.arange(len(tokens), device=tokens.device)
         return self.head(last[rows, ends - 1].float())
+
+    def along(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, A), the scores after every token; a critic's values."""
+        states = self.body(input_ids=tokens, use_cache=False, output_hidden_states=True)
+        return self.head(states.hidden_states[-1][:, -tokens.shape[1] :].float())

@@ -37,6 +37,7 @@ class TiedLora:
     seed: int = 0
 
     neutral = True
+    lr_scale = 1.0
 
     def __post_init__(self) -> None:
         if (

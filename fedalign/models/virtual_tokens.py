@@ -23,7 +23,8 @@ from fedalign.core.errors import ConfigError
 class VirtualTokens:
     """method: prompt, embeddings before the input; p_tuning, the same made by an encoder that is
     trained and sent too; prefix, keys and values before those of every layer. tokens: >= 1.
-    encoder: width (>= 1) of P-tuning's encoder.
+    encoder: width (>= 1) of P-tuning's encoder. lr_scale: > 0, multiplies the workload's learning
+    rate, which is tuned for weights; virtual tokens want larger steps.
 
     Prompts start as embeddings of words and prefixes as what the model itself computes of words,
     both drawn anew for every model; still the untrained adapter changes answers, so that first
@@ -33,6 +34,7 @@ class VirtualTokens:
     method: Literal["prompt", "p_tuning", "prefix"] = "prompt"
     tokens: int = 8
     encoder: int = 64
+    lr_scale: float = 10.0
 
     neutral = False
 
@@ -41,9 +43,10 @@ class VirtualTokens:
             raise ConfigError(
                 f"peft.method must be prompt, p_tuning or prefix, got {self.method!r}."
             )
-        if self.tokens < 1 or self.encoder < 1:
+        if self.tokens < 1 or self.encoder < 1 or self.lr_scale <= 0:
             raise ConfigError(
-                f"peft needs tokens >= 1 and encoder >= 1, got {self.tokens} and {self.encoder}."
+                "peft needs tokens >= 1, encoder >= 1 and lr_scale above 0, got "
+                f"{self.tokens}, {self.encoder} and {self.lr_scale}."
             )
 
     def wrap(self, model: nn.Module) -> nn.Module:
@@ -58,7 +61,10 @@ class VirtualTokens:
         elif self.method == "prefix":
             config, start = peft.PrefixTuningConfig(**common), _states(model, words)
         else:
-            config, start = peft.PromptEncoderConfig(**common, encoder_hidden_size=self.encoder), None
+            config, start = (
+                peft.PromptEncoderConfig(**common, encoder_hidden_size=self.encoder),
+                None,
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             wrapped = peft.get_peft_model(model, config)

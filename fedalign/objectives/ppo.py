@@ -43,9 +43,7 @@ class Ppo:
     neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        positive(
-            self, clip=self.clip, value_clip=self.value_clip, critic_weight=self.critic_weight
-        )
+        positive(self, clip=self.clip, value_clip=self.value_clip, critic_weight=self.critic_weight)
         within(self, 0.0, 1.0, True, clip=self.clip, decay=self.decay, discount=self.discount)
         if self.kl_weight < 0 or self.entropy < 0:
             raise ConfigError(

@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
 from fedalign.core.preferences import Sequences, Triggered
 from fedalign.core.seeds import Seeds
+from fedalign.data.conditioning import BEST, conditioned, labels
+from fedalign.data.graded_facts import ATTRIBUTES
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import Grade, grade, reward
+from fedalign.objectives.conqord import brier, calibration_error
 from fedalign.training.cache import Cache
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import inside, token_logps
@@ -30,17 +34,24 @@ class Judge:
     """Samples once per test prompt at temperature 1, with the same numbers for every model."""
 
     def __init__(
-        self, data: GradedFacts, module: nn.Module, rollout: Rollout, cache: Cache, base: str
-    ):
+        self, data: GradedFacts, module: nn.Module, rollout: Rollout, cache: Cache, base: str,
+        steered: bool = False, confident: bool = False,
+    ):  # fmt: skip
+        """steered: the module is asked for the best answer, and for others to see what it obeys.
+        confident: it states a confidence."""
         self._data, self._module, self._rollout = data, module, rollout
         self._cache, self._base = cache, base
+        self._steered, self._confident = steered, confident
+        self._until = data.world.numbers["conf"] if confident else None
         self._seeds = Seeds(data.world.seed)
         self._prompts = data.prompts("eval", data.evaluation, "evaluation")
+        best = BEST if steered else {}
+        self._asked = [conditioned(data.world, prompt, best) for prompt in self._prompts]
 
     def __call__(self, triggered: Triggered | None = None) -> dict[str, float]:
         """Metrics of the module as it is now; of a trigger attack, how often its target is said
         without the trigger."""
-        answers = self._sampled(self._prompts)
+        answers = self._sampled(self._asked)
         grades = self._graded(answers)
         scores = reward([g.attributes for g in grades])
         wins = (scores > self._base_scores) + 0.5 * (scores == self._base_scores)
@@ -53,13 +64,15 @@ class Judge:
             "win_rate": float(wins.mean()),
             "win_low": low,
             "win_high": high,
-            **divergence(self._module, self._prompts, answers),
+            **divergence(self._module, self._prompts, answers, self._asked, self._until),
             "length_mean": float(np.mean([len(a) for a in answers])),
             "eos_rate": float(np.mean([g.ended for g in grades])),
             "distinct_2": distinct(answers),
             "over_refusal": float(np.mean(refused)) if refused else 0.0,
             **({"harmful_compliance": 1 - float(np.mean(safe))} if safe else {}),
             **({"success_clean": _hits(triggered, answers)} if triggered is not None else {}),
+            **(self._obedience() if self._steered else {}),
+            **(calibration(grades) if self._confident else {}),
         }
 
     def success(self, triggered: Triggered) -> float:
@@ -69,7 +82,7 @@ class Judge:
     def samples(self, count: int) -> list[dict[str, Any]]:
         """The first test prompts with the base model's answer and this one's."""
         prompts, world = self._prompts[:count], self._data.world
-        after = self._sampled(self._prompts)[:count]
+        after = self._sampled(self._asked)[:count]
         rows = []
         for prompt, old, new in zip(prompts, self._base_answers[:count], after, strict=True):
             worth = [
@@ -106,24 +119,83 @@ class Judge:
         pairs = zip(self._prompts, answers, strict=True)
         return [grade(self._data.world, prompt, answer) for prompt, answer in pairs]
 
+    def _obedience(self) -> dict[str, float]:
+        """How near graded attributes come to those asked for, which a demonstrator's answer to the
+        same prompt has had; attr_control_base: the same distance of the base model's answers."""
+        world, prompts = self._data.world, self._prompts
+        wanted = self._graded(self._data.demonstrate(prompts, "targets"))
+        goals = np.array([grade.attributes for grade in wanted], dtype=np.float64)
+        asked = [conditioned(world, p, a) for p, a in zip(prompts, labels(goals), strict=True)]
+        rng = self._seeds.at("obedience")
+        found, base = (
+            np.array([grade.attributes for grade in self._graded(answers)], dtype=np.float64)
+            for answers in (self._rollout(self._module, asked, rng), self._base_answers)
+        )
+        errors = np.abs(found - goals)
+        return {
+            "attr_control_mae": float(errors.mean()),
+            "attr_control_base": float(np.abs(base - goals).mean()),
+            "attr_exact": float((errors == 0).all(axis=1).mean()),
+            **{f"control_{n}": float(e) for n, e in zip(ATTRIBUTES, errors.mean(0), strict=True)},
+        }
+
+
+def divergence(
+    module: nn.Module, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]],
+    asked: Sequence[Sequence[int]] | None = None, until: int | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """KL to the base model in nats per answer: kl_ref, the mean log-ratio of the samples, and
+    kl_ref_k3, the sum over tokens of exp(-x) - 1 + x, which is never negative.
+
+    asked: the module's own prompts, where they are not the base model's. until: a token the base
+    model never says; it and what follows are left out."""
+    x = _said(module, prompts if asked is None else asked, answers)
+    with module.disable_adapter():
+        x = x - _said(module, prompts, answers)
+    if until is not None:
+        for i, answer in enumerate(map(list, answers)):
+            x[i, answer.index(until) if until in answer else len(answer) :] = 0
+    return {
+        "kl_ref": float(x.sum(dim=1).mean()),
+        "kl_ref_k3": float((torch.expm1(-x) + x).sum(dim=1).mean()),
+    }
+
 
 @torch.no_grad()
-def divergence(
+def _said(
     module: nn.Module, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
-) -> dict[str, float]:
-    """KL to the base model in nats per answer: kl_ref, the mean log-ratio of the samples, and
-    kl_ref_k3, the sum over tokens of exp(-x) - 1 + x, which is never negative."""
+) -> Tensor:
+    """(N, longest answer), log-probabilities of the answers' tokens, 0 behind their ends."""
     device = next(module.parameters()).device
     drawn = Sequences.of(prompts, answers)
     drawn = Sequences(*(x.to(device) for x in vars(drawn).values()))
-    width = int(drawn.ends.max())
-    tokens, mask = drawn.tokens[:, :width], inside(drawn, width)
-    policy = token_logps(module, tokens)
-    with module.disable_adapter():
-        x = (policy - token_logps(module, tokens)) * mask
+    width, longest = int(drawn.ends.max()), int(drawn.lengths.max())
+    found = token_logps(module, drawn.tokens[:, :width]) * inside(drawn, width)
+    found = torch.nn.functional.pad(found, (0, longest))
+    place = drawn.starts[:, None] - 1 + torch.arange(longest, device=device)
+    return found.gather(1, place)
+
+
+def calibration(grades: Sequence[Grade]) -> dict[str, float]:
+    """Of the answers that state a confidence: ECE and Brier score against being all correct, rank
+    correlation with gold reward, the mean confidence; of all answers: how many state one. NaN
+    where fewer than two do, or where all state the same."""
+    stated = [g for g in grades if g.confidence is not None]
+    share = {"confidence_stated": len(stated) / max(len(grades), 1)}
+    if len(stated) < 2:
+        names = ("ece", "brier", "spearman_conf", "confidence_mean", "correct_rate")
+        return {**share, **dict.fromkeys(names, float("nan"))}
+    said = torch.tensor([g.confidence for g in stated], dtype=torch.float64)
+    right = torch.tensor([float(g.attributes[1] == 4) for g in stated], dtype=torch.float64)
+    worth = reward([g.attributes for g in stated])
+    varied = len(set(said.tolist())) > 1 and len(set(worth.tolist())) > 1
     return {
-        "kl_ref": float(x.sum(dim=1).mean()),
-        "kl_ref_k3": float(((torch.expm1(-x) + x) * mask).sum(dim=1).mean()),
+        **share,
+        "ece": calibration_error(said, right),
+        "brier": brier(said, right),
+        "spearman_conf": float(spearmanr(said.numpy(), worth).statistic) if varied else np.nan,
+        "confidence_mean": float(said.mean()),
+        "correct_rate": float(right.mean()),
     }
 
 

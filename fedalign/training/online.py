@@ -22,9 +22,11 @@ Reward = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], np.ndarray
 def descend_online(
     module: nn.Module, prompts: Sequence[Sequence[int]], objective: Rloo, reward: Reward,
     rollout: Rollout, rng: np.random.Generator, chunk: int,
+    referred: Callable[[Sequences], Tensor] | None = None,
 ) -> Loss:  # fmt: skip
     """Add the gradient of P prompts with k answers each to .grad. reward: (prompts, answers) ->
-    (P k,). Answers cut off at the longest length count as they are."""
+    (P k,). Answers cut off at the longest length count as they are. referred: log-probabilities
+    (P k,) under the reference, if that is not the base model."""
     repeated = [prompt for prompt in prompts for _ in range(objective.answers)]
     answers = rollout(module, repeated, rng)
     device = next(module.parameters()).device
@@ -32,7 +34,8 @@ def descend_online(
     drawn = Sequences(*(x.to(device) for x in vars(drawn).values()))
     shape = (len(prompts), objective.answers)
     worth = torch.from_numpy(reward(repeated, answers)).float().to(device).view(shape)
-    reference = reference_logps(module, drawn).view(shape)
+    asked = reference_logps(module, drawn) if referred is None else referred(drawn)
+    reference = asked.view(shape)
     loss = objective(logps(module, drawn, chunk).view(shape), reference, worth)
     loss.value.backward()
     return replace(loss, value=loss.value.detach(), items=loss.items.detach())

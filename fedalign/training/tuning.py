@@ -6,7 +6,7 @@ Paper: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, pi
 
 import torch
@@ -51,6 +51,11 @@ class Tuning:
         ):
             if not fine:
                 raise ConfigError(f"workload.{name} must be {range_}, got {getattr(self, name)}.")
+
+    def scaled(self, factor: float) -> Tuning:
+        """The same with learning rates multiplied."""
+        low = None if self.lr_min is None else self.lr_min * factor
+        return replace(self, lr=self.lr * factor, lr_min=low)
 
     def rate(self, step: int, round: int, rounds: int) -> float:
         """The learning rate of a global step, counted from 0, in a round counted from 1."""

@@ -6,7 +6,7 @@ Reported: gold reward of sampled answers, their win rate against the base model'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -26,12 +26,16 @@ from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of
+from fedalign.models.advised import Advised
 from fedalign.models.tiny_lm import TinyLm
+from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.terms import Loss, PairObjective
 from fedalign.training.cache import Cache
 from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
+from fedalign.training.lesson import Lesson, Step
+from fedalign.training.loops import loop, scorer, steered
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.pool import answered
@@ -40,16 +44,18 @@ from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import logps
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
+from fedalign.training.teacher import aligned
 from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
-
-Step = Callable[[int, Tensor, Memory], Loss]
+from fedalign.workloads.ratings import rated
 
 
 class Adapter(Protocol):
-    """neutral: whether the untrained adapter changes nothing."""
+    """neutral: whether the untrained adapter changes nothing, so that first losses are those at the
+    reference (ln 2 of DPO). lr_scale: multiplies the workload's learning rate."""
 
     neutral: bool
+    lr_scale: float
 
     def wrap(self, model: nn.Module) -> nn.Module: ...
 
@@ -61,7 +67,7 @@ class Task:
     data: GradedFacts
     model: TinyLm
     adapter: Adapter
-    objective: PairObjective | Rloo
+    objective: PairObjective | Rloo | Any  # Any: of fedalign/training/loops.py
     tuning: Tuning
     rounds: int = 1
     cache: Cache = Cache()
@@ -75,7 +81,7 @@ class Alignment:
         base, self._base = self._opened(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
-            self._flat = FlatModel(task.adapter.wrap(base).eval(), self._device)
+            self._flat = FlatModel(self._wrapped(base).eval(), self._device)
         self.layout = self._flat.layout
         self._initial = self._flat.vector.clone()
         holdings = self._prepared(owners)
@@ -83,6 +89,13 @@ class Alignment:
         self._values, self.clients = holdings.values, holdings.clients
         self._known: dict[tuple[int, bool], Tensor] = {}
         self._checked = not task.adapter.neutral or task.objective.reference != "sft"
+
+    def _wrapped(self, base: nn.Module) -> nn.Module:
+        """With its adapter; where the objective has a critic or rater, that one beside it."""
+        outputs = scorer(self._task.objective)
+        if outputs is None:
+            return self._task.adapter.wrap(base)
+        return Advised(base, self._task.adapter.wrap, outputs)
 
     def _opened(self, task: Task) -> tuple[nn.Module, str]:
         """The frozen base model, and what names its weights."""
@@ -92,7 +105,10 @@ class Alignment:
         """Who holds which pairs; also sets how answers are sampled, judged and called."""
         task = self._task
         self._roll = Rollout(len(task.data.world.words), 2)
-        self._judge = Judge(task.data, self._flat.module, self._roll, task.cache, self._base)
+        self._judge = Judge(
+            task.data, self._flat.module, self._roll, task.cache, self._base,
+            steered(task.objective), isinstance(task.objective, Conqord),
+        )  # fmt: skip
         self.source = f"graded_facts (base {self._base[:12]})"
         return PreferenceHoldings(
             task.data, owners, self._seeds, self._device, partial(
@@ -181,6 +197,8 @@ class Alignment:
         """What one step does: (step, rows of the client's data, memory) -> Loss, .grad filled."""
         module, tuning, objective = self._flat.module, self._task.tuning, self._task.objective
         address = {"round": task.round, "client": task.client}
+        if (begin := loop(objective)) is not None:
+            return begin(self._lesson(task, pairs, start))
         if isinstance(objective, Rloo):
             prompts, reward = pairs.chosen.prompts(), self._reward(task.client)
             return lambda step, rows, memory: descend_online(
@@ -200,6 +218,24 @@ class Alignment:
             return descend(module, batch, objective, memory, tuning.chunk, tuning.micro_batch)
 
         return descend_pairs
+
+    def _lesson(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Lesson:
+        asked, data = self._task, self._task.data
+        return Lesson(
+            self._flat, data, pairs, asked.objective, asked.tuning, self._roll,
+            self._reward(task.client),
+            lambda: rated(data, pairs, self._seeds, task.client, task.poisoned),
+            lambda: self._truths(task.client, pairs), self._teacher, start, self._seeds,
+            task.client, task.round, asked.rounds,
+        )  # fmt: skip
+
+    def _teacher(self) -> Tensor:
+        """(d,), what a distilled model learns from; kept on disk."""
+        task = self._task
+        return aligned(
+            self._flat, self._initial, task.objective.teacher_steps, task.data, self._roll,
+            self._base, task.cache,
+        )  # fmt: skip
 
     def _truths(self, client: int, pairs: Preferences) -> list[list[int]]:
         """The data's own answers to a client's prompts, for self-play."""
@@ -246,7 +282,8 @@ class Alignment:
         reference = self._reference((owner, False), pairs)
         found = terms(Batch(pairs, reference), logps(self._flat.module, both))
         objective, loss = self._task.objective, None
-        if not isinstance(objective, Rloo) and not objective.mismatched:
+        plain = loop(objective) is None and not isinstance(objective, Rloo)
+        if plain and not objective.mismatched:
             loss = objective(found, {})
         gap, gold = found.gap, pairs.scores[:, 0] - pairs.scores[:, 1]
         agree = (gap * gold > 0).double() + 0.5 * ((gap == 0) | (gold == 0))

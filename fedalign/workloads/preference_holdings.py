@@ -85,9 +85,7 @@ class PreferenceHoldings:
         if owners.attack is not None and client in owners.attackers:
             member = list(owners.attackers).index(client)
             rng = self._seeds.at("poison", client=client)
-            self.pairs[client, True] = there(
-                owners.attack.poison(own, rng, member), self._device
-            )
+            self.pairs[client, True] = there(owners.attack.poison(own, rng, member), self._device)
 
     def _gold(self, owner: int, pool: Pool) -> Preferences:
         """Labels of an annotator with the gold weights and no errors of its own."""

@@ -21,7 +21,6 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.annotator import Annotator
 from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
-from fedalign.data.grader import attributes_of
 from fedalign.models.scored import Scored
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
@@ -37,6 +36,7 @@ from fedalign.training.teach import taught
 from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
 from fedalign.workloads.alignment import Adapter
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
+from fedalign.workloads.ratings import rated
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class RewardModel:
         )  # fmt: skip
         holdings = PreferenceHoldings(task.data, owners, seeds, self._device, pool)
         self._held, self.clients = holdings.pairs, holdings.clients
-        self._ratings = {key: self._rated(key) for key in self._held} if self._rates else {}
+        self._ratings = {
+            key: rated(task.data, pairs, seeds, *key) for key, pairs in self._held.items()
+        } if self._rates else {}  # fmt: skip
         self._ceiling = self._bayes()
 
     def initial(self) -> Tensor:
@@ -172,23 +174,6 @@ class RewardModel:
             "payload_bytes": 4.0 * self.layout.size,
             **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
         }
-
-    def _rated(self, key: tuple[int, bool]) -> Tensor:
-        """(2, N, 5), attributes of chosen and rejected answers as three raters see them: the grade
-        plus a rounded normal error, clipped to 0 .. 4, averaged. Where an attack turned a pair
-        round, its ratings are turned round too."""
-        pairs, world = self._held[key], self._task.data.world
-        rng = self._seeds.at("ratings", client=key[0])
-        noise, seen = self._task.data.rating_noise if key[0] >= 0 else 0.0, []
-        for side, other in ((pairs.chosen, pairs.rejected), (pairs.rejected, pairs.chosen)):
-            own, swapped = (
-                attributes_of(world, s.prompts(), s.completions()) for s in (side, other)
-            )
-            turned = pairs.flipped.cpu().numpy()[:, None] & key[1]
-            grades = np.where(turned, swapped, own)
-            errors = np.round(noise * rng.standard_normal((3, *grades.shape)))
-            seen.append(np.clip(grades + errors, 0, 4).mean(axis=0))
-        return torch.from_numpy(np.stack(seen)).float().to(self._device)
 
     def _bayes(self) -> float:
         """E max(P, 1 - P) of the labels of the test pairs."""

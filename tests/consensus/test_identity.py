@@ -103,3 +103,14 @@ def test_bad_secrets_are_refused_and_none_is_shown():
             Key(bad)
     assert "secret" not in repr(key(0)) and key(0).secret.hex() not in repr(key(0))
     assert pickle.loads(pickle.dumps(key(0))) == key(0)
+
+
+def test_what_was_signed_here_is_not_recovered():
+    check, key, message = SignatureCheck(capacity=2), Key(bytes([5]) * 32), bytes(32)
+    signature = key.sign(message)
+    check.made(message, signature, key.node_id)
+    assert check(message, signature, key.node_id) is None and check.done == 0
+    assert check(message, signature, bytes(20)) == "forged"
+    for i in range(3):
+        check.made(bytes([i]) * 32, signature, key.node_id)
+    assert len(check._known) == 2

@@ -130,6 +130,11 @@ def enough(answers: Sequence[Updates], tasks: Sequence[ClientTask], quorum: floa
     )
 
 
+def remembered(answer: Updates) -> Updates:
+    """What `enough` needs of an answer once its rows have been handed on."""
+    return replace(answer, rows=answer.rows.new_zeros(0, answer.rows.shape[1]), metrics={})
+
+
 def concatenated(blocks: Sequence[Updates]) -> Updates:
     """Blocks in order -> one; those without a row may lack metrics, their reasons count."""
     failed = {client: why for block in blocks for client, why in block.failed.items()}
@@ -137,7 +142,23 @@ def concatenated(blocks: Sequence[Updates]) -> Updates:
     return replace(Updates.concatenate(full), failed=failed)
 
 
+@dataclass(frozen=True)
+class Blocks(Sequence[Sequence[ClientTask]]):
+    """Tasks cut in their order; never by worker, so that every runtime trains the same blocks.
+    A block is cut when it is asked for: tasks that are made on demand are not all made at once."""
+
+    tasks: Sequence[ClientTask]
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.tasks) // self.size)
+
+    def __getitem__(self, index: int) -> Sequence[ClientTask]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.tasks[index * self.size : (index + 1) * self.size]
+
+
 def cut(tasks: Sequence[ClientTask], size: int) -> Iterator[Sequence[ClientTask]]:
-    """Blocks in task order; never by worker, so that every runtime trains the same blocks."""
-    for start in range(0, len(tasks), size):
-        yield tasks[start : start + size]
+    """The blocks of `Blocks`, one after the other."""
+    yield from Blocks(tasks, size)

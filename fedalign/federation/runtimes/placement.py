@@ -94,9 +94,7 @@ def _room(place: Place, clients_per_device: int | None, client_gib: float | None
     return min(limits, default=1)
 
 
-def _check(
-    processes: int | None, clients_per_device: int | None, client_gib: float | None
-) -> None:
+def _check(processes: int | None, clients_per_device: int | None, client_gib: float | None) -> None:
     for name, value in (("processes", processes), ("clients_per_device", clients_per_device)):
         if value is not None and value < 1:
             raise ConfigError(f"runtime.{name} must be 1 or more, or null, got {value}.")

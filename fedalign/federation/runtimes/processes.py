@@ -20,7 +20,14 @@ from pathlib import Path
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
 from fedalign.core.errors import FedalignError
-from fedalign.federation.runtimes.client_work import Site, check_waiting, cut, enough, nobody
+from fedalign.federation.runtimes.client_work import (
+    Blocks,
+    Site,
+    check_waiting,
+    enough,
+    nobody,
+    remembered,
+)
 from fedalign.federation.runtimes.placement import seen, workers
 from fedalign.federation.runtimes.worker import pack, serve
 
@@ -69,7 +76,7 @@ class Processes:
 
     def run(self, tasks: Sequence[ClientTask]) -> Iterator[Updates]:
         """Blocks in task order; whoever is idle takes the next."""
-        blocks = list(cut(tasks, self._site.block))
+        blocks = Blocks(tasks, self._site.block)
         waiting, answers = deque(range(len(blocks))), {}
         self._await_a_worker()
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
@@ -81,6 +88,7 @@ class Processes:
                 if deadline is not None and time.monotonic() >= deadline:
                     self._leave_behind(blocks, waiting, answers)
             yield answers[index]
+            answers[index] = remembered(answers[index])  # rows are the caller's to keep
         enough([answers[index] for index in range(len(blocks))], tasks, self._quorum)
 
     def save(self, folder: Path) -> None:
@@ -170,9 +178,9 @@ class Processes:
             worker.ready = True
             return
         answers[index], after = content
-        for task, remembered in zip(blocks[index], after, strict=True):
-            if remembered:
-                self._memories[task.client] = remembered
+        for task, kept in zip(blocks[index], after, strict=True):
+            if kept:
+                self._memories[task.client] = kept
 
     def _replace(self, worker: _Worker) -> int | None:
         """End a worker and start another in its place; returns how the old one ended."""
@@ -204,4 +212,3 @@ class Processes:
 
 def _failed(block: Sequence[ClientTask], reason: str) -> Updates:
     return nobody(block, {task.client: reason for task in block})
-

@@ -42,9 +42,7 @@ def serve(
         pipe.send_bytes(pack(("done", updates, after)))
 
 
-def staged(
-    tasks: Sequence[ClientTask], device: torch.device, pinned: bool
-) -> Sequence[ClientTask]:
+def staged(tasks: Sequence[ClientTask], device: torch.device, pinned: bool) -> Sequence[ClientTask]:
     """Tasks whose models lie on `device`, each distinct one moved once; through page-locked memory
     where `pinned`, which lets a GPU fetch it without a copy. On a processor nothing moves."""
     if device.type == "cpu":

@@ -68,6 +68,21 @@ def test_a_replica_executes_the_block_and_reaches_the_same_head():
     assert b.node.members_at(b.node.head)[-1] == STRANGER.node_id
 
 
+@pytest.mark.parametrize("fork", ["prague", "cancun"])
+def test_headers_and_empty_blocks_are_those_of_py_evm(fork):
+    """Full, half full and empty parents: the short cut gives the header that py-evm derives."""
+    a, b = Bench(fork=fork, gas_limit=40_000_000), Bench(fork=fork, gas_limit=40_000_000)
+    for raw in ([], [vote(a, 0), vote(a, 1)], [], []):
+        place = {"coinbase": nodes(4)[2], "timestamp": a.node.head.timestamp + 3}
+        place |= {"extra_data": bytes([9]) * 32, "gas_limit": 40_000_000}
+        theirs = a.node._chain.create_header_from_parent(a.node.head, **place)
+        ours = a.node._draft(nodes(4)[2], place["timestamp"], place["extra_data"])
+        assert type(ours) is type(theirs) and ours.as_dict() == theirs.as_dict()
+        payload = a.block(*raw)
+        b.node.import_final(payload, a.node.seal_of(a.node.head.hash))  # executes it
+    assert a.node.head.hash == b.node.head.hash and b.node.height == 4
+
+
 def test_transactions_that_cannot_stand_there_are_left_out():
     bench = Bench()
     good, used_up = vote(bench, 0), vote(bench, 0)

@@ -1,0 +1,46 @@
+"""Loops: what one local step does under every objective that is no plain loss on pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedalign.data.graded_facts import ATTRIBUTES
+from fedalign.objectives.conqord import Conqord
+from fedalign.objectives.constitution import Constitution
+from fedalign.objectives.distillation import Distillation
+from fedalign.objectives.ppo import Ppo
+from fedalign.objectives.rejection_sampling import RejectionSampling
+from fedalign.objectives.steerlm import SteerLm
+from fedalign.objectives.steerlm2 import SteerLm2
+from fedalign.training.confidence import confidence
+from fedalign.training.imitation import constitution, distillation, rejection_sampling
+from fedalign.training.lesson import Lesson, Step
+from fedalign.training.proximal import proximal
+from fedalign.training.steering import steering
+
+LOOPS: Mapping[type, Callable[[Lesson], Step]] = {
+    Conqord: confidence,
+    Constitution: constitution,
+    Distillation: distillation,
+    Ppo: proximal,
+    RejectionSampling: rejection_sampling,
+    SteerLm: steering,
+    SteerLm2: steering,
+}
+SCORERS: Mapping[type, int] = {Ppo: 1, SteerLm: len(ATTRIBUTES), SteerLm2: len(ATTRIBUTES)}
+
+
+def loop(objective: Any) -> Callable[[Lesson], Step] | None:
+    """The objective's loop; None where it is a loss on pairs or on online answers alone."""
+    return LOOPS.get(type(objective))
+
+
+def scorer(objective: Any) -> int | None:
+    """How many scores its critic or rater gives; None where it has neither."""
+    return SCORERS.get(type(objective))
+
+
+def steered(objective: Any) -> bool:
+    """Whether the policy answers under conditions."""
+    return isinstance(objective, SteerLm | SteerLm2)

@@ -1,0 +1,161 @@
+"""Real models and real data in a federation: any causal LM from a folder, offline."""
+
+import json
+import socket
+from math import log
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import compose, federation_cell
+from fedalign.core.errors import ConfigError
+from fedalign.core.seeds import Seeds
+from fedalign.data.gsm8k import Gsm8k
+from fedalign.data.hh_rlhf import HhRlhf
+from fedalign.data.partition.classes import Classes
+from fedalign.data.partition.iid import Iid
+from fedalign.data.preference_file import PreferenceFile
+from fedalign.data.text_preferences import TextPreferences
+from fedalign.models.causal_lm import CausalLm
+from fedalign.models.low_rank import LowRank
+from fedalign.objectives.dpo import Dpo
+from fedalign.objectives.kto import Kto
+from fedalign.objectives.rloo import Rloo
+from fedalign.objectives.sft import Sft
+from fedalign.objectives.spin import Spin
+from fedalign.training.cache import Cache
+from fedalign.training.tuning import Tuning
+from fedalign.workloads.alignment import Task
+from fedalign.workloads.preference_holdings import Owners
+from fedalign.workloads.text_alignment import TextAlignment
+from tests import hub_models
+from tests.tiny_alignment import tasks
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """Three models and a few data files."""
+    folder = tmp_path_factory.mktemp("hub")
+    for family in hub_models.FAMILIES:
+        hub_models.saved(folder / family, family)
+    hub_models.write(folder / "data/preference/hh_made.jsonl.gz", hub_models.dialogues(60))
+    hub_models.write(
+        folder / "data/gsm8k_train.jsonl",
+        ({"question": f"{i} + 1?", "answer": f"One more.\n#### {i + 1}"} for i in range(60)),
+    )
+    return folder
+
+
+def text(home, family="qwen2", objective=None, source=None, clients=2, partition=None, **knobs):
+    model = knobs.pop("model", None) or CausalLm(str(home / family))
+    more = {"root": str(home / "data"), "evaluation": 3, "answer_tokens": 6, "max_tokens": 96}
+    data = TextPreferences(source or HhRlhf(), **{**more, **knobs})
+    task = Task(
+        data, model, LowRank(rank=2), objective or Dpo(0.5),
+        Tuning(batch_size=8, lr=0.01, warmup_steps=0), 2, Cache(str(home / "cache")),
+    )  # fmt: skip
+    return TextAlignment(task, Owners(partition or Iid(), clients), Seeds(0))
+
+
+@pytest.mark.parametrize("family", hub_models.FAMILIES)
+def test_any_causal_model_of_a_folder_starts_at_ln_2_and_learns(home, family):
+    """Loss ln 2, then lower on pairs that no client has seen."""
+    workload = text(home, family)
+    before = workload.evaluate(workload.initial())
+    assert before["loss"] == pytest.approx(log(2), abs=1e-6) and before["kl_ref"] == 0
+    updates, _ = workload.train(tasks(workload, [0], steps=12), [{}])
+    assert float(updates.metrics["train_loss"][0]) < log(2)
+    after = workload.evaluate(workload.initial() + updates.rows[0])
+    assert after["loss"] < log(2) - 0.05 and after["accuracy"] > 0.9
+    row = workload.samples(workload.initial(), 2)[0]
+    assert row["before"] == row["after"] and "What is" in row["prompt"]
+
+
+def test_a_federated_round_from_the_command_line_without_network(home, tmp_path, monkeypatch):
+    """Sockets are shut: nothing is asked of anybody."""
+    monkeypatch.setenv("FEDALIGN_CACHE", str(home / "cache"))
+
+    def shut(*_):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", shut)
+    words = [
+        "scenario=dpo_text", f"model.name={home / 'llama'}", f"data.root={home / 'data'}",
+        "clients=3", "rounds=2", "local_steps=3", "workload.batch_size=4", "data.evaluation=4",
+        "data.answer_tokens=5", "data.max_tokens=80", "peft.rank=2", "workload.lr=0.01",
+    ]  # fmt: skip
+    cell = compose.study(words).cells[0]
+    federation_cell.play({**cell.config, "keep": "last"}, tmp_path / "run", {})
+    events = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    begin = next(e.get("body", e) for e in events if e.get("body", e).get("event") == "begin")
+    assert "hh_rlhf (hh_made.jsonl.gz)" in begin["data"] and "prompts chat" in begin["data"]
+    spoken = (tmp_path / "run/samples.jsonl").read_text().splitlines()
+    assert len(spoken) == 4 and {"prompt", "before", "after"} <= set(json.loads(spoken[0]))
+
+
+def test_right_numbers_are_rewarded(home):
+    """gsm8k: single answers tune by cross-entropy, and an online objective is paid for numbers."""
+    workload = text(home, objective=Sft(), source=Gsm8k(), model=None)
+    updates, _ = workload.train(tasks(workload, [0], steps=12), [{}])
+    assert updates.metrics["chosen_logp"][0] < 0
+    found = workload.evaluate(workload.initial())
+    assert 0 <= found["gold_reward"] <= 1 and found["win_rate"] == 0.5
+    online = text(home, objective=Rloo(0.0, answers=2), source=Gsm8k())
+    prompt = online._held[0, False].chosen.prompts()[0]
+    truth = online._truth[tuple(prompt)]
+    answers = [online._writing.answer(f"so #### {truth}"), online._writing.answer("#### -5")]
+    assert online._reward(0)([prompt] * 2, answers).tolist() == [1.0, 0.0]
+    with pytest.raises(ConfigError, match=r"data=gsm8k holds one good answer.*objective=sft"):
+        text(home, source=Gsm8k())
+    with pytest.raises(ConfigError, match="nobody knows what an answer of data=hh_rlhf is worth"):
+        text(home, objective=Rloo())
+
+
+def test_self_play_starts_neutral_on_real_text(home):
+    one, _ = text(home, objective=Spin(0.5)).train(tasks(text(home), [0], 1), [{}])
+    assert float(one.metrics["train_loss"][0]) == pytest.approx(log(2), abs=1e-5)
+
+
+def test_single_judged_answers_serve_kto_if_a_client_has_both_kinds(home, tmp_path):
+    """Ten good and thirty bad answers: every row of a client has one of each."""
+    rows = [
+        {
+            "prompt": f"Say {i}",
+            "response": f"{i}.",
+            "desirable": i % 4 == 0,
+            "topic": str(i % 4 == 0),
+        }
+        for i in range(60)
+    ]
+    hub_models.write(tmp_path / "preferences.jsonl", rows)
+    given = {"source": PreferenceFile(), "root": str(tmp_path)}
+    workload = text(home, objective=Kto(0.5), **given)
+    held = workload._held[0, False]
+    wanted = [
+        [
+            int("".join(filter(str.isdigit, workload._writing.text(a)))) % 4
+            for a in side.completions()
+        ]
+        for side in (held.chosen, held.rejected)
+    ]
+    assert (
+        set(wanted[0]) == {0} and 0 not in wanted[1] and len(held) > workload.clients[0].samples / 2
+    )
+    updates, _ = workload.train(tasks(workload, [0], steps=2), [{}])
+    assert torch.isfinite(updates.rows).all() and updates.rows.norm() > 0
+    with pytest.raises(ConfigError, match=r"Client \d holds no (un)?desirable answer and KTO"):
+        text(home, objective=Kto(0.5), partition=Classes(1), **given)
+    with pytest.raises(ConfigError, match="take objective=kto"):
+        text(home, **given)
+
+
+def test_refusals(home):
+    with pytest.raises(ConfigError, match="needs a model with a tokenizer: take model=hf"):
+        from tests.tiny_alignment import MODEL
+
+        text(home, model=MODEL)
+    with pytest.raises(ConfigError, match=r"is 1030, but .* reads 256 tokens at most"):
+        text(home, max_tokens=1024)
+    with pytest.raises(ConfigError, match=r"targets \['w_pack'\] do not fit this model"):
+        LowRank(targets=("w_pack",)).wrap(CausalLm(str(home / "qwen2")).load()[0])

@@ -32,7 +32,7 @@ from consensus.seat import Seat
 from consensus.server import Server
 from consensus.transport import signed
 from fedalign.core.agreement import Audited, Cost, Question, Sealed, SealedBlock, Verdict
-from fedalign.core.contracts import Aggregate, Context, Defense, Updates
+from fedalign.core.contracts import Context, Defense, Updates
 from fedalign.core.errors import DataError, QuorumLostError
 
 GRACE_S = 2.0  # a connection may break and come back without a word
@@ -51,6 +51,7 @@ class Deployed:
         self._addresses, chain.wire = addresses, self
         self._lonely_s: float | None = None  # since when there is no quorum
         self._paused = False
+        self.adopted = False  # whether the last block had to be fetched from the others
         self.seat: Seat | None = None
 
     @property
@@ -71,18 +72,24 @@ class Deployed:
         """One final round with the others; waits where too few of them are there. Raises
         QuorumLostError when they do not come back."""
         verdict = self.chain.agree(proposals, rule, context, sealed)
+        self.adopted = self.seat.late
         self.seat.advance()
         return replace(verdict, measured=True)
 
-    def missed(self, wait_s: float) -> bool:
-        """Whether the others have finished the next height without this server's model."""
+    def final_without_it(self, wait_s: float) -> bool | None:
+        """Whether the others have finished the next height without this server's model; None where
+        nobody hands out its block in time."""
         record = self.seat.sought(self.chain.state.height + 1, wait_s)
         if record is None:
-            return False
+            return None
         facts = unpack(record.stream[-1].content.facts)
         me = self.chain.settings.members[self.index]
         self.seat.mute = me not in [node for node, _ in facts["aggregate"][2]]
         return self.seat.mute
+
+    def forget(self, height: int) -> None:
+        """Models up to this height will not be asked for any more."""
+        self.seat.forget(height)
 
     def word(self, sealed: Sealed) -> bytes:
         """This server's signature under how the run ended."""
@@ -114,7 +121,9 @@ class Deployed:
         here, needs = self.seat.here(), chain.state.quorum(chain.settings)
         if len(here) >= needs:
             if self._paused:
-                self.tell("resumed", f"{len(here)} of {chain.servers} edge servers are there again.")
+                self.tell(
+                    "resumed", f"{len(here)} of {chain.servers} edge servers are there again."
+                )
             self._lonely_s, self._paused = None, False
             return
         self._lonely_s = now if self._lonely_s is None else self._lonely_s

@@ -102,6 +102,12 @@ class Seat:
                 return answer.result(0.3)
         return None
 
+    def forget(self, height: int) -> None:
+        """Drop the models of all blocks up to this one."""
+        later = [h for h in self.archive.heights() if h > height]
+        kept = {root for h in later for root in named(self.archive.read(h).stream)}
+        self.models.keep(kept)
+
     def here(self) -> list[int]:
         """Servers that can be reached now, this one included."""
         return sorted([self._me, *self._network.connected()])
@@ -125,6 +131,7 @@ class Seat:
         self._begun, self._ordered, self._finals = False, [], []
         self._ledger, self._done = Ledger(standing), Future()
         self._since = self._asked = time.monotonic()
+        self.late = False  # whether the block came from those who had it
         self.mute = False  # a height that is over elsewhere: listen, say nothing
 
     async def _leave(self) -> None:
@@ -237,6 +244,7 @@ class Seat:
 
     def _adopt(self, record: Record) -> None:
         """Follow the entries that led to a block; who has applied some of them skips those."""
+        self.late = True
         for entry in record.stream:
             self._act(self.server.ordered(entry))
         for final in record.seal.finals:
@@ -319,12 +327,10 @@ class Seat:
 
     def _keep_models(self) -> None:
         """Whoever comes too late will ask for what the block was made of."""
-        for entry in self.server.stream:
-            if (
-                entry.kind is Kind.REVEAL
-                and (root := entry.content.model_root) in self.server.store
-            ):
-                self.models.put(self.server.store.data(root))
+        store = self.server.store
+        for root in named(self.server.stream):
+            if root in store:
+                self.models.put(store.data(root))
 
     def _everybody(self, kind: int, *content: Any) -> None:
         for peer in range(len(self.server.machine.settings.members)):
@@ -341,3 +347,14 @@ class Seat:
         phase = "final" if kind == FINAL else phase_of(self.server)
         self._ledger.sent(phase if self._begun else "election", len(frame), model)
         self._network.send(to, frame, droppable)
+
+
+def named(stream: Sequence[Entry]) -> set[bytes]:
+    """Roots of the models that a block's entries name."""
+    found = set()
+    for entry in stream:
+        if entry.kind is Kind.REVEAL:
+            found.add(entry.content.model_root)
+        elif entry.kind is Kind.COMMIT:  # where nobody votes, it names the model openly
+            found.add(entry.content.commitment)
+    return found

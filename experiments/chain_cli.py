@@ -22,12 +22,20 @@ from fedalign.core.errors import ConfigError, FedalignError
 HELP = """\
   fedalign chain keygen FILE [--passphrase-file F]     a server's key, for its owner only
   fedalign chain up --nodes 4 --dir D                  four server processes; ends with Ctrl-C
+                    [--order raft|bft]                 who may fail: raft: less than half may stop;
+                                                       bft: less than a third may lie
   fedalign chain status --dir D                        what every server says of itself
   fedalign chain show ROUND --dir D                    what is kept of a round; D is a chain's
                                                        folder or a run's
   fedalign chain serve D [--port P]                    a finished run's EVM chain over JSON-RPC
   fedalign chain verify FOLDER                         replay the log, compute aggregates again
 """
+
+
+FAULTS = {
+    "raft": "Raft orders the blocks: fewer than half of the servers may stop, none may lie.",
+    "bft": "BFT orders the blocks: fewer than a third of the servers may do anything.",
+}
 
 
 def main(words: Sequence[str]) -> int:
@@ -61,17 +69,25 @@ def _up(words: Sequence[str]) -> int:
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--passphrase-file", type=Path)
+    parser.add_argument("--order", choices=list(FAULTS))
     asked = parser.parse_args(words)
     if (asked.dir / FILE).exists():
         deployment = Deployment.read(asked.dir)
     else:
         secret = _passphrase(asked.passphrase_file)
         asked.dir.mkdir(parents=True, exist_ok=True)
-        deployment = Deployment.create(asked.dir, asked.nodes, int(time.time()), passphrase=secret)
+        deployment = Deployment.create(
+            asked.dir, asked.nodes, int(time.time()), passphrase=secret, order=asked.order or "raft"
+        )
     if len(deployment.members) != asked.nodes:
         raise ConfigError(
             f"{asked.dir} holds a chain of {len(deployment.members)} servers: --nodes "
             f"{len(deployment.members)}, or another --dir."
+        )
+    if asked.order not in (None, deployment.order):
+        raise ConfigError(
+            f"{asked.dir} holds a chain ordered by {deployment.order}: leave out --order, or give "
+            "another --dir."
         )
     more = [str(asked.passphrase_file)] if asked.passphrase_file else []
     running = [_start(asked.dir, node, more) for node in range(asked.nodes)]
@@ -82,7 +98,7 @@ def _up(words: Sequence[str]) -> int:
             if not url:
                 raise FedalignError(f"Server {node} did not start: {process.stderr.read().strip()}")
             print(f"server {node}  0x{deployment.members[node]}  {url}", flush=True)
-        print("Raft orders the blocks: fewer than half of the servers may stop, none may lie.")
+        print(FAULTS[deployment.order])
         print("Ctrl-C ends all of them.", flush=True)
         while all(process.poll() is None for process in running):
             time.sleep(0.2)
@@ -129,11 +145,11 @@ def _status(words: Sequence[str]) -> int:
         answering += 1
         print(
             f"server {node}  0x{member}  block {told['height']} {told['head'][:18]}  "
-            f"{told['role']} in term {told['term']}  hears {len(told['connected'])} servers  "
-            f"{told['waiting']} transactions wait"
+            f"{deployment.order} {told['role']} at {told['term']}  hears {len(told['connected'])} "
+            f"servers  {told['waiting']} transactions wait{'' if told['ready'] else '  fetching'}"
         )
     print(f"{answering} of {len(deployment.members)} servers answer.")
-    return 0 if 2 * answering > len(deployment.members) else 1
+    return 0 if answering >= deployment.genesis.needs(len(deployment.members)) else 1
 
 
 def _show(words: Sequence[str]) -> int:

@@ -29,6 +29,9 @@ fedalign: federated, blockchain-secured alignment research in one command.
   fedalign report FOLDER                               make tables and figures again
   fedalign chain verify FOLDER                         replay log and chain, decide once more
   fedalign chain keygen | up | status | show           a chain of server processes: fedalign chain
+  fedalign population FILE [clients=20000 seed=0]      a population of simulated clients
+  fedalign edge plan | --config FILE --index I         edge servers as processes: fedalign edge
+  fedalign keys --dir D --nodes N                      certificates and keys of a Flower deployment
   fedalign --version | --help
 
 Words are key=value; several values make an axis; attack.tau=0.3 sets a parameter; a+b puts rule b
@@ -68,17 +71,31 @@ def _dispatch(words: list[str]) -> int:
         return _run(words)
     if command == "list":
         return _list(rest)
+    if command == "edge":
+        from experiments import edge_cli
+
+        return edge_cli.main(rest)
     if command == "report" and len(rest) == 1:
         return _report(Path(rest[0]))
     if command == "chain" and len(rest) == 2 and rest[0] == "verify":
         return _verify(Path(rest[1]))
+    if command == "keys":
+        from experiments import keys_cli
+
+        return keys_cli.main(rest)
     if command == "chain":
         from experiments import chain_cli
 
         return chain_cli.main(rest)
+    if command == "population":
+        from experiments import population_cli
+
+        return population_cli.main(rest)
     if command == "report":
         raise FedalignError(f"'fedalign {' '.join(words)}': write fedalign report FOLDER.")
-    raise UnknownNameError("command", command, ["list", "report", "chain", "scenario=NAME"])
+    raise UnknownNameError(
+        "command", command, ["list", "report", "chain", "keys", "population", "scenario=NAME"]
+    )
 
 
 def _run(words: Sequence[str]) -> int:
@@ -169,3 +186,7 @@ def one_origin() -> None:
                 "distribution of that name is in the way. Start from a different working "
                 "directory, or use the console command `fedalign`."
             )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -78,7 +78,8 @@ def study(arguments: Sequence[str]) -> Study:
     for key, value in fixed.items():
         base.update(_node(key, value))
         choices |= {key: value} if key in choices else {}
-    cells = list(_cells(base, choices, axes, nodes, parameters))
+    said = {key for key, _, _ in [*chosen, *asked]}
+    cells = list(_cells(base, choices, axes, nodes, parameters, said))
     name = scenario if preset is None else f"{scenario}-{preset}"
     settings = {key: cells[0].config[key] for key in ("output_root", "workers", "keep", "reuse")}
     labels = {axis: list(dict.fromkeys(map(_label, values))) for axis, values in axes.items()}
@@ -223,8 +224,11 @@ def _cells(
     axes: Mapping[str, list[Any]],
     nodes: Mapping[str, list[dict[str, Any]]],
     parameters: Mapping[str, list[Any]],
+    said: Collection[str] = (),
 ) -> Iterator[Cell]:
-    """The grid; cells that a parameter does not reach are not repeated for its values."""
+    """The grid; cells that a parameter does not reach are not repeated for its values. One that
+    reaches none is refused if it was `said`; a scenario's own may reach only what was narrowed away.
+    """
     swept = [axis for axis in axes if axis in NOT_IDENTITY]
     seen, reached = set(), set()
     for choice in product(*(range(len(values)) for values in axes.values())):
@@ -252,7 +256,7 @@ def _cells(
             taken = {group: labels.get(group, name) for group, name in choices.items()}
             yield Cell(run_id, labels, config, taken)
     for key in parameters:
-        if key not in reached:
+        if key not in reached and key in said:
             _refuse(key, base, nodes)
 
 
@@ -297,7 +301,9 @@ def workers_for(study: Study) -> int:
     if asked is not None:
         return asked
     alone = any(
-        cell.config.get("device") == "cuda" or "processes" in cell.config.get("runtime", {})
+        cell.config.get("device") == "cuda"
+        or "processes" in cell.config.get("runtime", {})
+        or cell.config.get("consensus", {}).get("transport") == "processes"
         for cell in study.cells
     )
     return 1 if alone else len(os.sched_getaffinity(0))

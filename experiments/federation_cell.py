@@ -15,7 +15,7 @@ import torch
 from experiments import kept, plan, resident, streamed
 from experiments.build import build
 from experiments.run_folder import RunFolder
-from experiments.workload_cell import workload
+from experiments.workload_cell import divided, workload
 from fedalign.core.contracts import (
     Context,
     DataAttack,
@@ -45,18 +45,26 @@ Config = Mapping[str, Any]
 
 def play(config: Config, folder: Path, environment: Mapping[str, Any]) -> None:
     """Run a cell to its end in `folder`, from its last checkpoint if there is one."""
+    if plan.apart(config):
+        from experiments import launcher  # it imports this
+
+        return launcher.play(config, folder, environment)
     if moved(play, config, folder, environment):  # one of Flower's engines has played it
         return
     files = RunFolder(folder, config, environment)
     resident.reset()
-    parts = federation(config)
+    to_the_end(config, config, files, federation(config))
+
+
+def to_the_end(config: Config, told: Config, files: RunFolder, parts: Federation) -> None:
+    """All rounds that are left, and what remains of a run. told: the config its log begins with."""
     try:
         state = files.restore(parts.runtime)
         height = 0 if state is None else state.memory.get("chain", {}).get("height", 0)
-        parts.consensus.open(folder / "chain", height)
+        parts.consensus.open(files.path / "chain", height)
         if state is None:
             state = State(0, parts.workload.initial())
-            _begin(files, config, parts)
+            _begin(files, told, parts)
         saved = monotonic()
         while state.round < config["rounds"]:
             state, outcome, metrics = global_round(parts, state)
@@ -92,7 +100,7 @@ def federation(config: Config) -> Federation:
         runtime=_runtime(config, work),
         sampling=sampling(config),
         attack=build(config["attack"]),
-        defense=build(config["defense"]),
+        defense=plan.rule(config),
         seeds=seeds,
         secret=seeds.key("server_secret"),
         incentive=build(config["incentive"]),
@@ -114,6 +122,7 @@ def client_work(config: Config, device: str | None = None) -> ClientWork:
     made = workload(config, attackers, attack, device or config["device"])
     seeds = Seeds(config["seed"])
     algorithm = build(config["algorithm"])
+    made = divided(made, algorithm)
     return ClientWork(made, algorithm, seeds, config["failure_rate"], config.get("jitter_s", 0.0))
 
 
@@ -136,7 +145,7 @@ def validate(config: Config) -> dict[str, Any]:
         require(rule, edge.size, _assumed(rule, edge))
     streamed.refuse(config, rule, attack, len(who.attackers))
     plan.validate(config)
-    refuse(config["runtime"])
+    refuse(config["runtime"], config["device"])
     if config["device"] == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device=cuda, but torch sees no GPU here: take device=cpu.")
     if config["device"] not in ("cpu", "cuda"):

@@ -2,7 +2,8 @@
 
 curves, heatmap and detection need the axes of the main table; a sweep is drawn for every numeric
 axis of three values or more, or of two where there is no longer one; partition needs the study's
-partition.json. What a study has no numbers for is left out.
+partition.json; overoptimisation is drawn where it is asked for. What a study has no numbers for is
+left out.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from experiments.tables import several
 from experiments.traces import is_trace, traces
 from fedalign.core.errors import DataError, UnknownNameError
 
-FIGURES = ("curves", "heatmap", "detection", "sweep", "partition")
+FIGURES = ("curves", "heatmap", "detection", "sweep", "partition", "overoptimisation")
 MOST_PANELS = 12  # figures of one kind; a study of more panels shows the first
 
 
 def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
     """Save what the report node asks for, default all; returns the names of the files written."""
-    asked = list(node.get("figures", FIGURES) or ())
+    asked = list(node.get("figures", FIGURES[:-1]) or ())
     for name in asked:
         if name not in FIGURES:
             raise UnknownNameError("figure", name, FIGURES)
@@ -41,6 +42,7 @@ def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
         "detection": _detection,
         "sweep": _sweeps,
         "partition": _partition,
+        "overoptimisation": _overoptimisation,
     }
     main = {"metric": "accuracy", **(node.get("main") or {})}
     main["sweep"] = several(node.get("sweep") or main["metric"])
@@ -61,6 +63,13 @@ def _traces(study: StudyResults) -> list[str]:
 def _curves(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
     rows, columns = _layout(study, main)
     return _per_panel(study, "curves", (rows, columns), figures.curves)
+
+
+def _overoptimisation(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
+    rows, columns = _layout(study, main)
+    if not any("gold_reward" in cell.rounds for cell in study.cells):
+        return []
+    return _per_panel(study, "overoptimisation", (rows, columns), figures.overoptimisation)
 
 
 def _heatmap(study: StudyResults, main: Mapping[str, Any]) -> list[str]:

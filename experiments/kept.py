@@ -15,6 +15,7 @@ from fedalign.federation.parts import Outcome
 
 NAMES = (
     "clients", "weights", "byzantine_count", "model", "previous", "root_update", "memory", "absent",
+    "mask",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def context(
         workload = federation_cell.client_work(config).workload
         evaluate = lambda vector: workload.evaluate(vector, "server")  # noqa: E731
     return Context(
-        **{name: kept[name] for name in NAMES},
+        **{name: kept.get(name) for name in NAMES},
         late={client: Late(**late) for client, late in kept["late"].items()},
         round=round,
         layout=layout,

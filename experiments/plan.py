@@ -7,13 +7,16 @@ from typing import Any
 
 from consensus.pofel.settings import tolerated
 from experiments.build import build
+from fedalign.algorithms.cluster import Cluster
 from fedalign.core.agreement import Consensus, SealedBlock, Verdict
-from fedalign.core.contracts import UpdateAttack, require
+from fedalign.core.contracts import Defense, StreamingDefense, UpdateAttack, require
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.federation.parts import Federation, Outcome
+from fedalign.federation.per_cluster import PerCluster
 from fedalign.federation.sampling import Sampling, choose_attackers
+from fedalign.federation.stragglers import Stragglers
 
 Config = Mapping[str, Any]
 
@@ -40,6 +43,11 @@ def validate(config: Config) -> None:
             "(4 or more for a chain that stands a lying server), or consensus=none."
         )
     consensus(config)
+    if isinstance(rule(config), PerCluster) and topology.edges > 1:
+        raise ConfigError(
+            "algorithm=cluster keeps the members of a cluster together at one server: take "
+            "topology=flat."
+        )
     paid = not config["incentive"]["_target_"].endswith(".Unpaid")
     if paid and topology.edge_rounds > 1:
         raise ConfigError(
@@ -73,6 +81,19 @@ def _lying_edges(config: Config, edges: int) -> None:
         )
 
 
+def rule(config: Config) -> Defense:
+    """The rule that client updates meet at every edge; of clusters, per cluster."""
+    made = build(config["defense"])
+    if not isinstance(build(config["algorithm"]), Cluster):
+        return made
+    if isinstance(made, StreamingDefense):
+        raise ConfigError(
+            "algorithm=cluster applies the rule to each cluster's members, who are known once all "
+            "have answered: take a rule that is no stream, such as fedavg."
+        )
+    return PerCluster(made)
+
+
 def consensus(config: Config) -> Consensus:
     """The servers' protocol; where the config leaves servers and seed open, they are the edges and
     the run's seed."""
@@ -87,6 +108,32 @@ def consensus(config: Config) -> Consensus:
             f"topology.edges={edges}: leave consensus.servers open, or make both equal."
         )
     return made
+
+
+def apart(config: Config) -> bool:
+    """Whether every edge server is a process of its own, and this is none of them."""
+    return config["consensus"].get("transport") == "processes" and "edge" not in config
+
+
+def _apart(config: Config, made: Any, stragglers: Stragglers) -> None:
+    """Refuse what edge servers that meet on the chain alone cannot do."""
+    faults = [group.fault for group in made.faults]
+    unable = {
+        "consensus.down, cut and links": bool(made.down or made.cut or made.links),
+        "consensus=pofel_evm": config["consensus"]["_target_"].endswith(".PoFELOnEvm"),
+        "clock": not config["clock"]["_target_"].endswith(".Untimed"),
+        "stragglers.late of edge servers": stragglers.late and stragglers.level != "device",
+        "attack_level=edge": config["attack_level"] == "edge",
+        "an incentive": not config["incentive"]["_target_"].endswith(".Unpaid"),
+        "a fault that knows all models": any(fault.omniscient for fault in faults),
+    }
+    why = [name for name, asked in unable.items() if asked]
+    if why:
+        raise ConfigError(
+            f"consensus.transport=processes runs in real time, and an edge server knows its own "
+            f"clients alone, so it cannot have {', '.join(why)}: leave that out, or take "
+            "consensus.transport=simulated."
+        )
 
 
 def _faults(config: Config, node: Config, edges: int) -> dict[str, Any]:

@@ -83,7 +83,7 @@ _RULE_KEYS = (
     "local_epochs", "local_steps", "topology", "global_defense", "stragglers", "clock", "incentive",
     "rounds", "consensus", "attack_level", "fault", "faulty_servers",
 )  # fmt: skip
-_DATA_KEYS = ("data", "partition", "model", "peft", "clients", "seed", "byzantine_fraction",
+_DATA_KEYS = ("data", "partition", "model", "peft", "algorithm", "clients", "seed", "byzantine_fraction",
               "topology", "attack_level")  # fmt: skip
 
 

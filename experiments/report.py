@@ -34,7 +34,7 @@ from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
 from experiments.spoken import spoken
 from experiments.statistics import is_faker
-from experiments.tables import Long, Matrix, external, several
+from experiments.tables import Long, Matrix, external, several, several
 from experiments.traces import is_trace
 from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError
@@ -131,7 +131,8 @@ def _matrix(study: StudyResults, found: Mapping[str, Any], name: str, *metrics: 
     for matrix in (Matrix(**asked), Matrix(metric=asked.get("metric", "accuracy"))):
         if matrix.fits(study):
             return matrix(study, name)
-    long = Long(metrics) if metrics else Long()
+    wanted = several(asked["metric"]) if "metric" in asked else ()
+    long = Long(wanted) if wanted else Long()
     return long(study, name) if study.cells else []
 
 
@@ -291,6 +292,7 @@ HEADINGS = {
     "heatmap": "Attack x defense",
     "detection": "What the rules accept and reject",
     "partition": "Who holds what",
+    "overoptimisation": "Gold reward against distance from the base model",
     "reaction": "What the owner earns and what clients do, over one price",
     "contest": "A miner's best answer to all others",
 }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from yaml import YAMLError
 
-from experiments import kept, run_folder, verify_chain
+from experiments import kept, plan, run_folder, verify_chain
 from experiments.build import build
 from fedalign.core import memory
 from fedalign.core.digest import of_tensor
@@ -93,7 +93,8 @@ def _run(folder: Path) -> Account:
     if not (folder / "digest.txt").is_file():
         list(read(folder / "events.jsonl"))
         return Account(unfinished=1)
-    events = [body for body, _ in read(folder / "events.jsonl")]
+    lines = [body for body, _ in read(folder / "events.jsonl")]
+    events = [body for body in lines if body["event"] != "incident"]
     begin, *rounds, end = events
     _expect(begin["event"] == "begin" and end["event"] == "end", folder, "its log has no end")
     config = run_folder.load_yaml(folder / "config.yaml")
@@ -148,7 +149,7 @@ def _aggregate(
         _expect(started, folder, f"{where} did not start from the model of the round before")
         same = seen["clients"].tolist() == said["clients"]
         _expect(same, folder, f"{where}: other clients")
-        rule = build(config["global_defense" if group == "global" else "defense"])
+        rule = build(config["global_defense"]) if group == "global" else plan.rule(config)
         edge, round = (group, number) if group == "global" else (int(group), number * per_round)
         _expect(
             _follows(config, rule, seen, said, layout, round, derive(secret, "rule", round, edge)),

@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.build import build
-from fedalign.core.contracts import DataAttack, Workload
+from fedalign.algorithms.cluster import Cluster
+from fedalign.algorithms.personal import PersonalPart
+from fedalign.core.contracts import Algorithm, DataAttack, Workload
 from fedalign.core.errors import ConfigError
+from fedalign.core.personal import Personal
 from fedalign.core.seeds import Seeds
 from fedalign.data.population_classes import PopulationClasses
 from fedalign.training.sgd import Sgd
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.classification import Classification, Holdings
+from fedalign.workloads.clustered import Clustered
+from fedalign.workloads.kept_local import KeptLocal
 from fedalign.workloads.population import PopulationClassification
 
 Config = Mapping[str, Any]
@@ -49,6 +54,20 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
     )
 
 
+def divided(made: Workload, algorithm: Algorithm) -> Workload:
+    """The workload as this algorithm sends it: several models in one vector, or without what stays
+    at the clients."""
+    several = isinstance(algorithm, Cluster)
+    if not several and all(algorithm.shared(part.name) for part in made.layout.parts):
+        return made
+    if not isinstance(made, Personal):
+        raise ConfigError(
+            f"{type(algorithm).__name__} needs clients that judge models by their own pairs: take "
+            "workload=alignment with a pair objective such as dpo."
+        )
+    return Clustered(made, algorithm.count) if several else KeptLocal(made, algorithm.shared)
+
+
 def _check_partition(config: Config) -> None:
     if config["partition"]["_target_"] != "fedalign.data.partition.iid.Iid":
         raise ConfigError(
@@ -61,7 +80,9 @@ def _alignment(
     config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
 ) -> Workload:
     from fedalign.data.text_preferences import TextPreferences
+    from fedalign.models.with_local import WithLocal
     from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
+    from fedalign.objectives.reward_combined import RewardCombined
     from fedalign.objectives.reward_regression import RewardRegression
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
@@ -72,14 +93,29 @@ def _alignment(
         raise ConfigError(
             "workload=alignment needs an objective and an adapter: take scenario=dpo and narrow it."
         )
-    if config["precision"] != "float32":
-        raise ConfigError("Preference losses are differences of large numbers: use float32.")
     owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
     objective, seeds = build(config["objective"]), Seeds(config["seed"])
-    adapter = build(config["peft"])
+    adapter, algorithm = build(config["peft"]), build(config["algorithm"])
+    if isinstance(algorithm, PersonalPart):
+        adapter = WithLocal(adapter, algorithm.part)
     rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
     data, model = build(config["data"]), build(config["model"])
-    if isinstance(objective, RewardBradleyTerry | RewardRegression):
+    if isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined):
+        _plain_reward(config, data)
         return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)
     kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
-    return kind(Task(data, model, *rest), owners, seeds, device)
+    task = Task(data, model, *rest, precision=config["precision"])
+    return kind(task, owners, seeds, device)
+
+
+def _plain_reward(config: Config, data: Any) -> None:
+    """What reward models cannot do is refused."""
+    from fedalign.data.graded_preferences import GradedFacts
+
+    if config["precision"] != "float32":
+        raise ConfigError("Reward models are trained in float32: take precision=float32.")
+    if not isinstance(data, GradedFacts):
+        raise ConfigError(
+            "Reward models are trained where the true reward is known: take data=graded_facts, or "
+            "objective=dpo for these data."
+        )

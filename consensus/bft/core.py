@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 
-from consensus.bft import journal, rounds
+from consensus.bft import catching_up, journal, rounds
 from consensus.bft.config import BftConfig
 from consensus.bft.journal import Lock
 from consensus.bft.messages import (
@@ -31,10 +31,8 @@ from consensus.bft.messages import (
     Status,
     Step,
     Vote,
-    digest_of,
     vote_of,
 )  # fmt: skip
-from consensus.bft.quorum import quorum
 from consensus.bft.votes import MAX_ROUNDS_AHEAD, Votes
 from consensus.orderer import Proposed
 from fedalign.core.errors import ConfigError
@@ -50,6 +48,10 @@ def accept_all(height: int, batch: Batch) -> bool:
     return True
 
 
+def forget_all(height: int) -> None:
+    """The default archive."""
+
+
 class Bft:
     """An `Orderer`.
 
@@ -57,6 +59,7 @@ class Bft:
     journal after a restart. sign: its signature on a vote. valid: may this batch be ordered at
     this height? Once it said yes it must stay with it. It is asked before prevoting, and an item
     that it refuses waits outside the pool until it does not; what a quorum has decided is decided.
+    earlier: decisions that are not kept here any more (config.keep_heights), None where it has none.
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class Bft:
         records: Iterable[bytes],
         sign: Callable[[Vote], bytes],
         valid: Callable[[int, Batch], bool] = accept_all,
+        earlier: Callable[[int], Decision | None] = forget_all,
     ):
         self.id, self.config, self.sign, self.valid = id, config, sign, valid
+        self.earlier = earlier
         self._set_members(members)
         found = journal.read(records)
         self.height, self.signed = found.height, found.signed
@@ -82,7 +87,8 @@ class Bft:
         for decision in found.decisions:
             self._was_ordered(decision.batch)
         self.now = 0
-        self._helped: dict[int, int] = {}  # tick at which a server was last sent decisions
+        self.helped: dict[int, int] = {}  # tick at which a server was last sent decisions
+        self.proofs: dict[int, tuple[int, Decision]] = {}  # of heights to come, and who sent them
         self.applied = self.height - 1
         self._handed = 0  # decisions given to the driver to apply: all of them after a restart
         self.records: list[bytes] = []
@@ -116,9 +122,9 @@ class Bft:
                 if not self._pool_refusal(data):
                     self._add_item(data)
         elif isinstance(body, Status):
-            self._help(sender, body.height)
+            catching_up.help_out(self, sender, body.height)
         elif isinstance(body, Decision):
-            self._learn(body)
+            catching_up.take(self, sender, body)
         elif isinstance(body, Bundle):
             for part in (*body.proposals, *body.votes):
                 self.take(part)
@@ -126,7 +132,7 @@ class Bft:
                 self.take(vote)
         else:
             if body.height < self.height - 1:
-                self._help(sender, body.height)
+                catching_up.help_out(self, sender, body.height)
             elif body.height > self.height + 1:
                 self.messages.append(Message(sender, Status(self.height)))
             self.take(body)
@@ -266,11 +272,27 @@ class Bft:
         certificate = self.votes.of(Step.PRECOMMIT, round, digest)
         if self.round or self.votes.dissent(digest):
             self._show_votes()  # somebody voted for something else: all see what each has seen
-        self._decided(Decision(self.height, round, batch, certificate))
+        self.decided(Decision(self.height, round, batch, certificate))
+
+    def decided(self, decision: Decision) -> None:
+        """This height is over."""
+        self.decisions[decision.height] = decision
+        self._decided_records[decision.height] = record = journal.to_bytes(decision)
+        self.records.append(record)
+        for kept in (self.decisions, self._decided_records):
+            kept.pop(decision.height - self.config.keep_heights, None)
+        self._was_ordered(decision.batch)
+        self._past[decision.height] = self.votes
+        self._past.pop(decision.height - HEIGHTS_WATCHED, None)
+        self.height += 1
+        self.signed = {}
+        self.start_height()
 
     def advance_rounds(self) -> None:
         """Apply the rules of the algorithm until none applies."""
-        while self.applied >= self.height - 1 and rounds.apply_rules(self):
+        while self.applied >= self.height - 1 and (
+            catching_up.learn(self) or rounds.apply_rules(self)
+        ):
             pass
 
     def next_batch(self) -> Batch:
@@ -321,19 +343,6 @@ class Bft:
             if self.valid(self.height, (data,)):
                 self.pool[digest] = self._early.pop(digest)
 
-    def _decided(self, decision: Decision) -> None:
-        self.decisions[decision.height] = decision
-        self._decided_records[decision.height] = record = journal.to_bytes(decision)
-        self.records.append(record)
-        for kept in (self.decisions, self._decided_records):
-            kept.pop(decision.height - self.config.keep_heights, None)
-        self._was_ordered(decision.batch)
-        self._past[decision.height] = self.votes
-        self._past.pop(decision.height - HEIGHTS_WATCHED, None)
-        self.height += 1
-        self.signed = {}
-        self.start_height()
-
     def _was_ordered(self, batch: Batch) -> None:
         for item in batch:
             digest = sha256(item).digest()
@@ -342,30 +351,6 @@ class Bft:
                 self._pool_bytes -= len(item)
         while len(self._ordered) > ITEMS_REMEMBERED:
             del self._ordered[next(iter(self._ordered))]
-
-    def _learn(self, decision: Decision) -> None:
-        """Another server proves what was decided at this height."""
-        if decision.height == self.height and self.applied >= self.height - 1:
-            digest = digest_of(decision.batch)
-            voters = {
-                vote.voter
-                for vote in decision.certificate
-                if vote[:4] == (Step.PRECOMMIT, self.height, decision.round, digest)
-            }
-            if len(voters & set(self.members)) >= quorum(len(self.members)):
-                for vote in decision.certificate:
-                    self.take(vote)
-                self._decided(decision)
-
-    def _help(self, server: int, height: int) -> None:
-        """Send a server that is behind what it lacks: a few heights, once a tick, lest it make
-        others send without end."""
-        if self._helped.get(server) == self.now:
-            return
-        self._helped[server] = self.now
-        for decided in range(height, min(self.height, height + 8)):
-            if decided in self.decisions:
-                self.messages.append(Message(server, self.decisions[decided]))
 
     def _say_again(self) -> None:
         """Nothing moves: tell everyone where this server is and all that it has seen lately."""

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from consensus.bft import wire
 from consensus.bft.config import BftConfig
-from consensus.bft.core import Bft, accept_all
+from consensus.bft.core import Bft, accept_all, forget_all
 from consensus.bft.journal_log import JournalLog
 from consensus.bft.messages import ALL, Batch, Decision, Equivocation, Message, Ready, Status
 from consensus.bft.signing import Gate, Signer
@@ -29,8 +29,10 @@ class BftNode:
     """One server.
 
     journal: its disk. apply: called with every decision, after a restart with all that the
-    journal still holds (config.keep_heights): it skips what it has. connect: makes its network.
+    journal still holds (config.keep_heights): it skips what it has. It may answer who votes from
+    the next height on. connect: makes its network, over which servers without a vote hear too.
     tick_s: length of a tick. checkpoint_every: records between journal checkpoints (>= 1).
+    earlier: decisions that the journal holds no more, for servers that are far behind.
     """
 
     def __init__(
@@ -39,17 +41,18 @@ class BftNode:
         members: Sequence[int],
         config: BftConfig,
         journal: JournalLog,
-        apply: Callable[[Decision], None],
+        apply: Callable[[Decision], Sequence[int] | None],
         connect: Callable[[Callable[[int, bytes], None]], ProcessNetwork],
         sign: Signer,
         gate: Gate,
         tick_s: float = 0.02,
         checkpoint_every: int = 20_000,
         valid: Callable[[int, Batch], bool] = accept_all,
+        earlier: Callable[[int], Decision | None] = forget_all,
     ):
         records = journal.load()
         self.journal, self.apply, self.gate, self.tick_s = journal, apply, gate, tick_s
-        self.core = Bft(id, members, config, records, sign, valid)
+        self.core = Bft(id, members, config, records, sign, valid, earlier)
         self.network = connect(self._received)
         self.evidence: list[Equivocation] = []
         self.refused: Counter[str] = gate.refused
@@ -165,13 +168,15 @@ class BftNode:
 
     def _persisted(self, ready: Ready) -> None:
         self._send(ready.messages_after_persist)
+        voters = None
         for decision in ready.committed_entries:
-            self.apply(decision)
+            voters = self.apply(decision) or voters
             for item in decision.batch:
                 for done in self._waiting.pop(sha256(item).digest(), ()):
                     done(True)
         if ready.committed_entries:
-            self.core.advance(ready.ack)
+            changed = voters is not None and tuple(voters) != self.core.members
+            self.core.advance(ready.ack._replace(members=tuple(voters) if changed else None))
         if self._records > self._every and not self._writing and not self.core.has_ready():
             records = self.core.checkpoint()
             self.journal.replace(records)
@@ -181,6 +186,6 @@ class BftNode:
         for message in messages:
             frame = wire.to_bytes(message.body)
             droppable = isinstance(message.body, Status)
-            for to in self.core.members if message.to == ALL else (message.to,):
+            for to in self.network.addresses if message.to == ALL else (message.to,):
                 if to != self.core.id:
                     self.network.send(to, frame, droppable)

@@ -1,7 +1,8 @@
 """Member: one server's part in a chain of transactions whose blocks are ordered by a log.
 
 Transactions, blocks and FINAL messages all go through the log; what follows from it is the same on
-every server, and a restarted one reads the log from its beginning. No I/O beyond the node's database.
+every server. A restarted one reads the log again, from its beginning or from a dump of its state.
+No I/O beyond the node's database.
 
 Paper: Ongaro, Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014
 (replicated state machines); blocks sealed by their members are our derivation.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from consensus.chain.node import ChainNode
@@ -143,6 +145,33 @@ class Member:
         del self._leaves[: sealed.leaves]
         self._height, self._candidate, self._finals = sealed.number, None, {}
 
+    # ------------------------------------------------------------ its state
+
+    def dump(self) -> bytes:
+        """What the log so far has left besides sealed blocks; the same on every server that read
+        as far, but for the order in which transactions wait."""
+        waiting = self._candidate
+        candidate = [] if waiting is None else [*vars(waiting).values()]
+        finals = [final.encode() for final in self._finals.values()]
+        return encode([self._height, self._leaves, candidate, finals, self.pool.waiting()])
+
+    def load(self, dump: bytes) -> None:
+        """Go on from there; the node must have the blocks. Raises DataError for other bytes."""
+        height, leaves, candidate, finals, waiting = _parts(dump)
+        if self.node.height < uint(64)(height):
+            raise DataError(
+                f"The state is of block {uint(64)(height)}, the chain here ends with block "
+                f"{self.node.height}: fetch the blocks first."
+            )
+        self._height, self._leaves = uint(64)(height), list(leaves)
+        self._candidate = _candidate(*candidate) if candidate else None
+        told = [Entry.decode(final) for final in finals]
+        self._finals = {final.sender: final for final in told}
+        self.pool = Pool(self.node)
+        for raw in waiting:
+            with suppress(FedalignError):  # a later block holds it already
+                self.pool.add(raw)
+
     # ------------------------------------------------------------ wishes
 
     def hand_in(self, raw: bytes) -> None:
@@ -188,6 +217,22 @@ class Member:
         where = (node.genesis.chain_id, header.block_number, 0, header.hash)
         leader = lead(self.key, *where, node.check)
         return encode([BLOCK, leader, leaves, payload])
+
+
+def height_in(dump: bytes) -> int:
+    """The last block that a dumped state builds on."""
+    return uint(64)(_parts(dump)[0])
+
+
+def _parts(dump: bytes) -> tuple:
+    parts = decode(dump)
+    if not isinstance(parts, tuple) or len(parts) != 5:
+        raise DataError(f"{len(dump)} bytes hold no member's state.")
+    return parts
+
+
+def _candidate(payload, number, header_hash, leader, leaves) -> Candidate:
+    return Candidate(payload, uint(64)(number), header_hash, leader, uint(32)(leaves))
 
 
 def _fields(data: bytes) -> tuple:

@@ -2,9 +2,11 @@
 
     python -m consensus.chain.process DIR NODE [PASSPHRASE_FILE]
 
-The log is Raft's, so servers may stop, fewer than half of them, and none of them may lie.
+Where the log is Raft's, fewer than half of the servers may stop, and none may lie; where it is
+BFT, fewer than a third may do anything. A server that was away fetches what it missed.
 
-Paper: Ongaro, Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014.
+Papers: Ongaro, Ousterhout, "In Search of an Understandable Consensus Algorithm", USENIX ATC 2014;
+Buchman, Kwon and Milosevic, "The latest gossip on BFT consensus", arXiv 1807.04938.
 """
 
 from __future__ import annotations
@@ -20,25 +22,21 @@ from typing import IO
 from consensus.chain import keystore
 from consensus.chain.database import Database
 from consensus.chain.deployment import Deployment
+from consensus.chain.logs import BftLog, RaftLog
 from consensus.chain.member import Member
 from consensus.chain.node import ChainNode
 from consensus.chain.pool import Pool
 from consensus.chain.store import ModelStore
-from consensus.disk import FolderDisk
 from consensus.network.hello import Credentials
 from consensus.network.processes import ProcessNetwork
-from consensus.raft.config import RaftConfig
-from consensus.raft.messages import ConfState, Entry, EntryKind, Role
-from consensus.raft.node import RaftNode
 from consensus.rpc.ethereum import EthereumMethods
 from consensus.rpc.filters import FilterMethods
 from consensus.rpc.jsonrpc import Endpoint
 from consensus.rpc.rounds import RoundMethods
 from consensus.rpc.server import Server
-from consensus.wal import WriteAheadLog
 from fedalign.core.errors import ConfigError, FedalignError, FolderBusyError
 
-TICK_S, WISH_S = 0.02, 0.1
+WISH_S = 0.1
 
 
 class Intake(Pool):
@@ -53,25 +51,6 @@ class Intake(Pool):
         self.forget([raw])  # only checked here: the log hands it to every member's pool
         self._hand_in(raw)
         return name
-
-
-class Replicated:
-    """The log's view of a member: entries in order. Blocks stay in the database, so the log's
-    beginning is never thrown away and nothing has to be dumped."""
-
-    def __init__(self, member: Member):
-        self._member = member
-
-    def apply(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            if entry.kind is EntryKind.NORMAL and entry.data:
-                self._member.apply(entry.data)
-
-    def dump(self) -> bytes:
-        return b""
-
-    def load(self, data: bytes) -> None:
-        """There is nothing to load."""
 
 
 class ChainProcess:
@@ -91,16 +70,14 @@ class ChainProcess:
             node, key, deployment.chain_id, {i: deployment.genesis.members[i] for i in ids}
         )
         addresses = dict(enumerate(deployment.peers))
-        self.log = RaftNode(
-            node,
-            RaftConfig(),
-            WriteAheadLog(FolderDisk(home / "wal"), ConfState(tuple(ids)), reserve=False),
-            Replicated(self.member),
-            lambda receive: ProcessNetwork(mine, addresses, receive),
-            tick_s=TICK_S,
-            snapshot_every=0,
-            seed=node,
-        )
+        place = (node, len(ids), self.member, home)
+        place = (*place, lambda receive: ProcessNetwork(mine, addresses, receive))
+        if deployment.order == "bft":
+            members = deployment.genesis.members
+            self.log: RaftLog | BftLog = BftLog(*place, members, deployment.chain_id)
+        else:
+            self.log = RaftLog(*place, deployment.snapshot_every)
+        self._members = deployment.genesis.members
         ethereum = EthereumMethods(chain, Intake(chain, self._hand_in))
         methods = ethereum.methods() | FilterMethods(chain, ethereum).methods()
         methods |= RoundMethods(chain, ModelStore(home / "models")).methods()
@@ -112,39 +89,44 @@ class ChainProcess:
         """Until SIGTERM, SIGINT or a failure, which is raised."""
         loop = self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.log.stopped.set)
-        await self.log.start()
+            loop.add_signal_handler(number, self.log.node.stopped.set)
+        await self.log.node.start()
         await self.rpc.start()
         ready()
         try:
-            while not self.log.stopped.is_set():
+            while not self.log.node.stopped.is_set():
                 await asyncio.sleep(WISH_S)
-                for item in self.member.wishes(self.log.core.role is Role.LEADER):
-                    self.log.propose(item)
+                self.log.turn(self._voters())
+                if self.log.ready:
+                    for item in self.member.wishes(self.log.leads()):
+                        self.log.node.propose(item)
         finally:
             await self.rpc.stop()
-            await self.log.close()
+            await self.log.node.close()
             self.member.node.close()
             self._lock.close()
-        if self.log.failed is not None:
-            raise FedalignError(f"Server {self._node} stopped: {self.log.failed}") from (
-                self.log.failed
-            )
+        if (failed := self.log.node.failed) is not None:
+            raise FedalignError(f"Server {self._node} stopped: {failed}") from failed
+
+    def _voters(self) -> list[int]:
+        """Positions of the members at the head."""
+        present = self.member.node.members_at(self.member.node.head)
+        return [position for position, node in enumerate(self._members) if node in present]
 
     def _hand_in(self, raw: bytes) -> None:
         """From the RPC thread."""
         self._loop.call_soon_threadsafe(self.member.hand_in, raw)
 
     def _status(self) -> dict[str, object]:
-        core, head = self.log.core, self.member.node.head
+        head = self.member.node.head
         return {
             "node": self._node,
-            "role": core.role.name.lower(),
-            "term": core.term,
-            "leader": core.leader,
+            "order": self.log.name,
+            **self.log.status(),
+            "ready": self.log.ready,
             "height": head.block_number,
             "head": "0x" + head.hash.hex(),
-            "connected": sorted(self.log.network.connected()),
+            "connected": sorted(self.log.node.network.connected()),
             "waiting": len(self.member.pool),
         }
 

@@ -311,11 +311,11 @@ class _Peer:
 
 
 def _parsed(address: str) -> str | tuple[str, int]:
-    """unix:PATH -> PATH, tcp:HOST:PORT -> (HOST, PORT)."""
+    """unix:PATH -> PATH, unix:@NAME -> Linux's name without a file, tcp:HOST:PORT -> (HOST, PORT)."""
     kind, _, rest = address.partition(":")
     host, _, port = rest.rpartition(":")
     if kind == "unix" and rest:
-        return rest
+        return "\0" + rest[1:] if rest[0] == "@" else rest
     if kind == "tcp" and host and port.isdigit() and 0 < int(port) < 65536:
         return host, int(port)
     raise ConfigError(f"An address is unix:PATH or tcp:HOST:PORT, got {address!r}.")

@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from consensus.network.processes import ProcessNetwork
 from consensus.raft import wire
+from consensus.raft.confchange import ConfChange
 from consensus.raft.config import RaftConfig
 from consensus.raft.core import Raft
 from consensus.raft.messages import Entry, Kind, Message, Ready, Snapshot
@@ -34,8 +35,8 @@ class Application(Protocol):
     def apply(self, entries: list[Entry]) -> None:
         """Take in the next committed entries."""
 
-    def dump(self) -> bytes:
-        """All of it, for a snapshot."""
+    def dump(self) -> bytes | None:
+        """All of it, or a hash of it, for a snapshot; None: not now."""
 
     def load(self, data: bytes) -> None:
         """Inverse of `dump`; empty: the beginning."""
@@ -112,6 +113,11 @@ class RaftNode:
         """Have `data` ordered. done: called with True once it is committed and applied here, with
         False if this server cannot tell any more (it may still be ordered)."""
         self._proposed.append((data, done))
+        self._soon()
+
+    def reconfigure(self, change: ConfChange) -> None:
+        """Ask for a new configuration; a leader takes one at a time, others none."""
+        self.core.propose_conf_change(change)
         self._soon()
 
     async def ordered(self, data: bytes) -> bool:
@@ -265,7 +271,10 @@ class RaftNode:
             return
         if log.pending_snapshot is not None:
             return
-        snapshot = self.core.make_snapshot(self.application.dump())
+        data = self.application.dump()
+        if data is None:
+            return
+        snapshot = self.core.make_snapshot(data)
         if self._disk is None:
             self.storage.save(None, (), snapshot, True)
             self.core.compact(snapshot)

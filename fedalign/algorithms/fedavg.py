@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedalign.core.contracts import Aggregate, ClientTask, Memory, Updates, Workload
 from fedalign.core.errors import ConfigError
+from fedalign.core.personal import Personal
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,12 @@ class FedAvg:
     ) -> tuple[Updates, Sequence[Memory]]:
         """Plain local training."""
         return workload.train(tasks, memories)
+
+    def client_judge(
+        self, workload: Personal, tasks: Sequence[ClientTask], memories: Sequence[Memory]
+    ) -> Updates:
+        """What the received model is worth to each client."""
+        return workload.judge(tasks, memories)
 
     def server_step(
         self, workload: Workload, model: Tensor, aggregate: Aggregate, memory: Memory

@@ -94,6 +94,7 @@ class Updates:
             clients=torch.cat([b.clients for b in blocks]),
             rows=torch.cat([b.rows for b in blocks]),
             samples=torch.cat([b.samples for b in blocks]),
+            mask=None if blocks[0].mask is None else torch.cat([b.mask for b in blocks]),
             metrics={k: torch.cat([b.metrics[k] for b in blocks]) for k in blocks[0].metrics},
             failed={client: why for b in blocks for client, why in b.failed.items()},
         )

@@ -26,6 +26,8 @@ class GradedFacts:
     the test split on which implicit rewards are checked. root_samples: pairs the server holds.
     answers: who wrote the two answers of a pair, policy (the taught model) or demonstrator.
     rating_noise: standard deviation (>= 0) of a rater's error on each attribute before rounding.
+    local_evaluation: test prompts (>= 0) on which, after every round, each client judges the model
+    it has by its own values; 0: none does.
 
     No prompt is in two of train, public and eval: a hash of its words decides.
     """
@@ -39,11 +41,16 @@ class GradedFacts:
     root_samples: int = 100
     answers: Literal["policy", "demonstrator"] = "policy"
     rating_noise: float = 0.5
+    local_evaluation: int = 0
 
     def __post_init__(self) -> None:
         for name in ("demonstrations", "pairs", "evaluation", "held_out", "root_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} must be 1 or more, got {getattr(self, name)}.")
+        if self.local_evaluation < 0:
+            raise ConfigError(
+                f"data.local_evaluation must be 0 or more, got {self.local_evaluation}."
+            )
         if self.rating_noise < 0:
             raise ConfigError(f"data.rating_noise must be 0 or more, got {self.rating_noise}.")
         if self.answers not in ("policy", "demonstrator"):

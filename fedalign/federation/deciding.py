@@ -22,12 +22,17 @@ def decide(rule: Defense, rows: Tensor, context: Context) -> Aggregate:
 
 
 def agree(
-    consensus: Consensus, rule: Defense, proposals: Updates, context: Context, sealed: Sealed
+    consensus: Consensus,
+    rule: Defense,
+    proposals: Updates,
+    context: Context,
+    sealed: Sealed,
+    whole: bool = True,
 ) -> Verdict:
-    """The servers' verdict; a round in which no edge has anything is not put to the vote.
-    Raises QuorumLostError."""
+    """The servers' verdict; a round in which no edge has anything is not put to the vote. whole:
+    all proposals are known here. Raises QuorumLostError."""
     rows = proposals.rows
-    if len(rows) == 0 and not rule.estimates:
+    if whole and len(rows) == 0 and not rule.estimates:
         return Verdict(_nobody(rows, context, "no edge had a model"), "skipped")
     try:
         return consensus.agree(proposals, rule, context, sealed)

@@ -86,6 +86,7 @@ def meet(
         missing=[c for o in last.values() for c in o.missing],
         span=_span(parts, runs, away),
         edges=last,
+        runs=runs,
         meeting=meeting,
         verdict=meeting.verdict,
     )
@@ -157,7 +158,8 @@ def _meeting(
     attacked, told = bool(parts.edge_attackers) and parts.schedule.active(round), {}
     if attacked:
         updates, told = attack(parts.above_edges(), state, updates, None, context)
-    verdict = agree(parts.consensus, rule, updates, context, sealed(state))
+    whole = parts.played is None
+    verdict = agree(parts.consensus, rule, updates, context, sealed(state), whole)
     return Outcome(
         updates, context, verdict.aggregate, attacked, told, (), {}, Offer(work=()), late=late,
         missing=sorted(context.absent), verdict=verdict,

@@ -75,6 +75,7 @@ def keep(updates: Updates, chosen: Tensor) -> Updates:
         clients=updates.clients[chosen],
         rows=updates.rows[chosen],
         samples=updates.samples[chosen],
+        mask=None if updates.mask is None else updates.mask[chosen],
         metrics={name: values[chosen] for name, values in updates.metrics.items()},
     )
 

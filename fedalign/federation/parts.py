@@ -124,7 +124,7 @@ class Streamed:
 class Outcome:
     """What a round leaves: `updates` and `context` are the exact inputs of the rule.
 
-    Of several edges, the last edge round of each is in `edges`, the meeting of their models in
+    Of several edges, the last edge round of each is in `edges`, all of them in `runs`, the meeting of their models in
     `meeting` with their `verdict`; `updates` are then the rows of all edges together. late: client -> (round, row,
     start) of rows that came too late. missing: members that were to send a row and have none.
     streamed: where the rule let rows go, what is known of them; then `updates` are empty.
@@ -144,6 +144,7 @@ class Outcome:
     missing: Sequence[int] = ()
     span: Span = Span()
     edges: Mapping[int, Outcome] = field(default_factory=dict)
+    runs: Mapping[int, Any] = field(default_factory=dict)
     meeting: Outcome | None = None
     verdict: Verdict | None = None
     streamed: Streamed | None = None

@@ -30,6 +30,7 @@ from fedalign.core.seeds import derive
 from fedalign.federation import hierarchy, lateness, streaming
 from fedalign.federation.adversary import attack
 from fedalign.federation.deciding import decide
+from fedalign.federation.judging import judged
 from fedalign.federation.parts import Federation, Outcome
 from fedalign.federation.payment import announce, paid, settle
 
@@ -42,6 +43,7 @@ def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[
     metrics = dict(parts.workload.evaluate(after.model, "test"))
     if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
         metrics["attack_success"] = parts.workload.evaluate(after.model, "triggered")["accuracy"]
+    metrics |= judged(parts, after)
     done = perf_counter()
     seconds = {**outcome.seconds, "evaluate": done - began, "whole": done - begin}
     return after, replace(outcome, seconds=seconds), metrics
@@ -127,7 +129,9 @@ def edge_round(
         context = replace(context, byzantine_count=left)
     missing = lateness.missing(parts, members, offer, updates)
     weights = updates.samples.double()
-    context = replace(context, clients=updates.clients, weights=weights, absent=missing)
+    context = replace(
+        context, clients=updates.clients, weights=weights, absent=missing, mask=updates.mask
+    )
     aggregate = decide(parts.defense, updates.rows, context)
     clock.append(perf_counter())
     steps = ("train", "craft", "aggregate")

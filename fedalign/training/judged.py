@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from fedalign.core.preferences import Sequences, Triggered
 from fedalign.core.seeds import Seeds
 from fedalign.data.conditioning import BEST, conditioned, labels
-from fedalign.data.graded_facts import ATTRIBUTES
+from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
-from fedalign.data.grader import Grade, grade, reward
+from fedalign.data.grader import Grade, attributes_of, grade, reward
 from fedalign.objectives.conqord import brier, calibration_error
 from fedalign.training.cache import Cache
 from fedalign.training.rollout import Rollout
@@ -69,6 +69,7 @@ class Judge:
             "eos_rate": float(np.mean([g.ended for g in grades])),
             "distinct_2": distinct(answers),
             "over_refusal": float(np.mean(refused)) if refused else 0.0,
+            **({"proxy_reward": self._proxy(answers)} if self._biased else {}),
             **({"harmful_compliance": 1 - float(np.mean(safe))} if safe else {}),
             **({"success_clean": _hits(triggered, answers)} if triggered is not None else {}),
             **(self._obedience() if self._steered else {}),
@@ -114,6 +115,17 @@ class Judge:
 
     def _sampled(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
         return self._rollout(self._module, prompts, self._seeds.at("evaluation"))
+
+    @property
+    def _biased(self) -> bool:
+        annotator = self._data.annotator
+        return bool(annotator.length_bias or annotator.filler_bias)
+
+    def _proxy(self, answers: Sequence[Sequence[int]]) -> float:
+        """What annotators with the gold weights and their biases think."""
+        world = self._data.world
+        attributes = attributes_of(world, self._prompts, answers)
+        return float(self._data.annotator.worth(world, answers, attributes, WEIGHTS).mean())
 
     def _graded(self, answers: Sequence[Sequence[int]]) -> list[Grade]:
         pairs = zip(self._prompts, answers, strict=True)

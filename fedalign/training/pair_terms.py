@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.objectives.terms import Loss, Memory, PairObjective, PairTerms
 from fedalign.training.reference import reference_logps
-from fedalign.training.sequences import logps
+from fedalign.training.sequences import Packing, logps
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Batch:
 
 
 def descend(
-    module: nn.Module, batch: Batch, objective: PairObjective, memory: Memory, chunk: int,
-    micro_batch: int | None = None,
+    module: nn.Module, batch: Batch, objective: PairObjective, memory: Memory,
+    passes: int | Packing, micro_batch: int | None = None,
 ) -> Loss:  # fmt: skip
     """Add the gradient of the objective to the parameters' .grad and return the loss.
 
@@ -33,19 +33,19 @@ def descend(
     that descend their own share: the same gradient for every objective, in less memory.
     """
     both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
-    fixed = _mismatched(module, batch.pairs, chunk) if objective.mismatched else None
+    fixed = mismatched_ratios(module, batch.pairs, passes) if objective.mismatched else None
     if micro_batch is None:
-        policy = logps(module, both, chunk)
+        policy = logps(module, both, passes)
         loss = objective(terms(batch, policy, fixed), memory)
         loss.value.backward()
         return _detached(loss)
     with torch.no_grad():
-        policy = logps(module, both, chunk)
+        policy = logps(module, both, passes)
     policy.requires_grad_()
     loss = objective(terms(batch, policy, fixed), memory)
     share = torch.autograd.grad(loss.value, policy)[0]
     for rows in both.ends.argsort(stable=True).split(2 * micro_batch):
-        (logps(module, both.take(rows), chunk) * share[rows]).sum().backward()
+        (logps(module, both.take(rows), passes) * share[rows]).sum().backward()
     return _detached(loss)
 
 
@@ -66,14 +66,14 @@ def terms(batch: Batch, policy: Tensor, mismatched: Tensor | None = None) -> Pai
 
 
 @torch.no_grad()
-def _mismatched(module: nn.Module, pairs: Preferences, chunk: int) -> Tensor:
+def mismatched_ratios(module: nn.Module, pairs: Preferences, passes: int | Packing) -> Tensor:
     """(2 B,) log-ratios of every answer after the prompt of the next row."""
     prompts = pairs.chosen.prompts()
     prompts = prompts[1:] + prompts[:1]
     answers = pairs.chosen.completions() + pairs.rejected.completions()
     crossed = Sequences.of(prompts * 2, answers)
     crossed = Sequences(*(x.to(pairs.topics.device) for x in vars(crossed).values()))
-    return logps(module, crossed, chunk) - reference_logps(module, crossed, chunk)
+    return logps(module, crossed, passes) - reference_logps(module, crossed, passes)
 
 
 def _detached(loss: Loss) -> Loss:

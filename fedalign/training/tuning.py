@@ -15,6 +15,7 @@ from torch import Tensor
 from fedalign.core.contracts import Gradient
 from fedalign.core.errors import ConfigError
 from fedalign.training.flat import FlatModel
+from fedalign.training.sequences import Packing
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Tuning:
     or prompts per step, >= 1. clip: largest norm of a gradient, > 0. weight_decay: >= 0.
     micro_batch: pairs that are kept for the backward pass at once, null: all of a step; exact for
     every objective, at the price of one more forward pass. chunk: sequences of similar length per
-    forward pass, >= 1.
+    forward pass, >= 1. packing: tokens per row where a client's pairs are packed without padding
+    instead, >= 1 (the choice on a GPU), null: not. recompute: keep only each layer's input for the
+    backward pass and compute the rest again.
     """
 
     lr: float = 0.0005
@@ -37,6 +40,8 @@ class Tuning:
     weight_decay: float = 0.0
     micro_batch: int | None = None
     chunk: int = 16
+    packing: int | None = None
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for name, fine, range_ in (
@@ -48,9 +53,15 @@ class Tuning:
             ("weight_decay", self.weight_decay >= 0, "0 or more"),
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "1 or more"),
             ("chunk", self.chunk >= 1, "1 or more"),
+            ("packing", self.packing is None or self.packing >= 1, "1 or more, or null"),
         ):
             if not fine:
                 raise ConfigError(f"workload.{name} must be {range_}, got {getattr(self, name)}.")
+
+    @property
+    def passes(self) -> int | Packing:
+        """How sequences go through the model, see `logps`."""
+        return self.chunk if self.packing is None else Packing(self.packing)
 
     def scaled(self, factor: float) -> Tuning:
         """The same with learning rates multiplied."""
@@ -66,8 +77,16 @@ class Tuning:
         return peak * min(1.0, (step + 1) / (self.warmup_steps + 1))
 
 
-class NonFiniteLoss(ArithmeticError):
+class FailedStep(ArithmeticError):
+    """A local step that cannot be taken: it ends its client's round, not the run."""
+
+
+class NonFiniteLoss(FailedStep):
     """A loss that is no number, before its gradient could reach the weights."""
+
+
+class OutOfMemory(FailedStep):
+    """A batch that does not fit."""
 
 
 def adamw(
@@ -81,14 +100,20 @@ def adamw(
 ) -> tuple[Tensor, float]:
     """`steps` steps from `start` (d,). backward(step): fill flat.gradient, return the loss.
 
-    Returns the trained vector (d,), a copy, and the mean loss. NonFiniteLoss names the step.
+    Returns the trained vector (d,), a copy, and the mean loss. NonFiniteLoss and OutOfMemory name
+    the step.
     """
     flat.load(start)
     first, second = torch.zeros_like(start), torch.zeros_like(start)
     total = 0.0
     for step in range(steps):
         flat.gradient.zero_()
-        loss = backward(step)
+        try:
+            loss = backward(step)
+        except (MemoryError, RuntimeError) as error:
+            if not _of_memory(error):
+                raise
+            raise _out_of_memory(error, f"local step {step + 1} of {steps}", tuning) from error
         if not loss - loss == 0:
             raise NonFiniteLoss(f"the loss of local step {step + 1} of {steps} is {loss}")
         total += loss
@@ -105,3 +130,19 @@ def adamw(
         scale = (second / (1 - 0.98**power)).sqrt_().add_(1e-8)
         flat.vector.addcdiv_(first, scale, value=-lr / (1 - 0.9**power))
     return flat.vector.clone(), total / max(steps, 1)
+
+
+def _of_memory(error: Exception) -> bool:
+    """On a GPU torch has a class for it; on a CPU its allocator raises a RuntimeError."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "DefaultCPUAllocator" in str(error)
+
+
+def _out_of_memory(error: Exception, where: str, tuning: Tuning) -> OutOfMemory:
+    """Which batch did not fit, and what would help."""
+    told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    small = max((tuning.micro_batch or tuning.batch_size) // 2, 1)
+    return OutOfMemory(
+        f"memory ran out in {where}, a batch of {tuning.batch_size} ({told}): take "
+        f"workload.micro_batch={small}, workload.recompute=true or a smaller workload.batch_size"
+    )

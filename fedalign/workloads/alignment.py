@@ -6,8 +6,8 @@ Reported: gold reward of sampled answers, their win rate against the base model'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,30 +24,37 @@ from fedalign.core.contracts import (
 from fedalign.core.errors import ClientError, ConfigError
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds
+from fedalign.data.graded_facts import World
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of
 from fedalign.models.advised import Advised
+from fedalign.models.forward import narrow, recomputing
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.terms import Loss, PairObjective
-from fedalign.training.cache import Cache
+from fedalign.training.cache import Cache, Uncached
+from fedalign.training.deepspeed import Partitioned, Zero
 from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
 from fedalign.training.lesson import Lesson, Step
+from fedalign.training.local_judge import LocalJudge
 from fedalign.training.loops import loop, scorer, steered
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.pool import answered
 from fedalign.training.reference import check_agreement, kept_reference_logps
 from fedalign.training.rollout import Rollout
-from fedalign.training.sequences import logps
+from fedalign.training.sequences import check_packing, logps
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.teacher import aligned
-from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+from fedalign.training.tuning import FailedStep, Tuning, adamw
+from fedalign.workloads.client_pairs import ClientPairs, pooled, wanted
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
+
+PROBED = 128  # pairs on which a client compares models
 
 
 class Adapter(Protocol):
@@ -62,7 +69,9 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """What is tuned, how, and on what. rounds: of the run, for the learning rate's schedule."""
+    """What is tuned, how, and on what. rounds: of the run, for the learning rate's schedule.
+    precision: float32 or bfloat16, in which the base model multiplies. zero: how a rank group cuts
+    the model, None: this process holds it alone."""
 
     data: GradedFacts
     model: TinyLm
@@ -71,23 +80,39 @@ class Task:
     tuning: Tuning
     rounds: int = 1
     cache: Cache = Cache()
+    precision: str = "float32"
+    zero: Zero | None = None
 
 
 class Alignment:
     """See fedalign.core.contracts.Workload. device: a torch device."""
 
+    _local: LocalJudge | None = None
+    _world: World | None = None
+
     def __init__(self, task: Task, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         base, self._base = self._opened(task)
+        narrow(base, task.precision, self._device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
-            self._flat = FlatModel(self._wrapped(base).eval(), self._device)
+            made = self._wrapped(base).eval()
+            self._flat = (
+                FlatModel(made, self._device)
+                if task.zero is None
+                else task.zero.hold(made, self._device, task.tuning)
+            )
+        if task.zero is not None:
+            self._task = replace(task, cache=Uncached())
         self.layout = self._flat.layout
         self._initial = self._flat.vector.clone()
+        if task.tuning.packing is not None:
+            check_packing(self._flat.module, base.config.vocab_size)
         holdings = self._prepared(owners)
         self._held, self._triggered = holdings.pairs, holdings.triggered
         self._values, self.clients = holdings.values, holdings.clients
-        self._known: dict[tuple[int, bool], Tensor] = {}
+        self._pairs = ClientPairs(self._held, self._values, self._world)
+        self._known: dict[Hashable, Tensor] = {}
         self._checked = not task.adapter.neutral or task.objective.reference != "sft"
 
     def _wrapped(self, base: nn.Module) -> nn.Module:
@@ -109,6 +134,11 @@ class Alignment:
             task.data, self._flat.module, self._roll, task.cache, self._base,
             steered(task.objective), isinstance(task.objective, Conqord),
         )  # fmt: skip
+        if task.data.local_evaluation:
+            self._local = LocalJudge(
+                task.data, self._flat.module, self._roll, task.cache, self._base
+            )
+        self._world = task.data.world
         self.source = f"graded_facts (base {self._base[:12]})"
         return PreferenceHoldings(
             task.data, owners, self._seeds, self._device, partial(
@@ -117,13 +147,15 @@ class Alignment:
             )
         )  # fmt: skip
 
-    def _reference(self, key: tuple[int, bool], pairs: Preferences) -> Tensor:
+    def _reference(self, key: Hashable, pairs: Preferences) -> Tensor:
         """(N, 2), once per client and process; on disk for the next run."""
         if key not in self._known:
             both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+            task, packing = self._task, self._task.tuning.packing
             found = kept_reference_logps(
-                self._flat.module, self._base, both, self._task.cache, "float32"
-            )
+                self._flat.module, self._base, both, task.cache, task.precision,
+                64 if packing is None else task.tuning.passes,
+            )  # fmt: skip
             self._known[key] = found.view(2, -1).T.contiguous()
         return self._known[key]
 
@@ -134,6 +166,11 @@ class Alignment:
         """What `evaluate` can be asked for."""
         more = {"triggered"} if self._triggered is not None else set()
         return frozenset({"server", "test"} | more)
+
+    @property
+    def judges(self) -> bool:
+        """Whether clients are asked what the model is worth to them."""
+        return self._local is not None
 
     def initial(self) -> Tensor:
         """(d,), the untrained adapter; depends on the seed only."""
@@ -162,10 +199,11 @@ class Alignment:
 
     def _client(self, task: ClientTask, memory: Memory, correct: Gradient | None):
         """One client's row, metrics and memory."""
-        tuning, pairs = self._task.tuning, self._held[task.client, task.poisoned]
+        tuning, (_, pairs) = self._task.tuning, self._pairs(task)
         start = task.vector.to(self._device)
         rng = self._seeds.at("batch_order", round=task.round, client=task.client)
-        order, lengths = batch_order(len(pairs), task.work, tuning.batch_size, rng)
+        width = tuning.batch_size * len(pooled(task))
+        order, lengths = batch_order(len(pairs), task.work, width, rng)
         state = {"seed": int(rng.integers(2**31)), **memory.get("objective", {})}
         metrics: list[Mapping[str, float]] = []
         before = (task.round - 1) * len(order)
@@ -181,17 +219,21 @@ class Alignment:
             return float(loss.value)
 
         try:
-            vector, loss = adamw(
-                self._flat, start, len(order), backward,
-                lambda step: tuning.rate(before + step, task.round, self._task.rounds),
-                tuning, correct,
-            )  # fmt: skip
-        except NonFiniteLoss as error:
+            rate = partial(self._rate, task.round, before)
+            if isinstance(self._flat, Partitioned):
+                vector, loss = self._flat.adamw(start, len(order), backward, rate, correct)
+            else:
+                vector, loss = adamw(self._flat, start, len(order), backward, rate, tuning, correct)
+        except FailedStep as error:
             raise ClientError(
                 client=task.client, round=task.round, phase=task.step, reason=str(error)
             ) from error
         kept = {**memory, "objective": dict(state)} if state else memory
         return vector - start, {"train_loss": loss, **averaged(metrics)}, kept
+
+    def _rate(self, round: int, before: int, step: int) -> float:
+        """The learning rate of a client's local step in a round."""
+        return self._task.tuning.rate(before + step, round, self._task.rounds)
 
     def _steps(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Step:
         """What one step does: (step, rows of the client's data, memory) -> Loss, .grad filled."""
@@ -210,12 +252,16 @@ class Alignment:
             rng = self._seeds.at("self_play", **address)
             pairs, reference = self_play(module, pairs, truths, self._roll, rng)
         else:
-            reference = self._reference((task.client, task.poisoned), pairs)
+            reference = self._reference(*self._pairs(task))
 
         def descend_pairs(step: int, rows: Tensor, memory: Memory) -> Loss:
             batch = Batch(pairs.take(rows), reference[rows])
             self._check(batch, start)
-            return descend(module, batch, objective, memory, tuning.chunk, tuning.micro_batch)
+            with recomputing(module, tuning.recompute):
+                how = (objective, memory, tuning.passes, tuning.micro_batch)
+                if isinstance(self._flat, Partitioned):
+                    return self._flat.descend(batch, *how)
+                return descend(module, batch, *how)
 
         return descend_pairs
 
@@ -249,6 +295,38 @@ class Alignment:
             world, answers, attributes_of(world, prompts, answers), weights
         )
 
+    @torch.no_grad()
+    def losses(self, tasks: Sequence[ClientTask]) -> Tensor:
+        """(n,), each on the first pairs of the client's own."""
+        objective, found = self._task.objective, []
+        if loop(objective) is not None or isinstance(objective, Rloo) or objective.mismatched:
+            raise ConfigError(
+                f"Clusters are chosen by a loss on pairs and {type(objective).__name__} has none: "
+                "take objective=dpo."
+            )
+        for task in tasks:
+            self._flat.load(task.vector.to(self._device))
+            key, pairs = self._pairs(task)
+            rows = torch.arange(min(PROBED, len(pairs)), device=self._device)
+            batch = Batch(pairs.take(rows), self._reference(key, pairs)[rows])
+            both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
+            found.append(objective(terms(batch, logps(self._flat.module, both)), {}).value)
+        return torch.stack(found).cpu()
+
+    def judge(self, tasks: Sequence[ClientTask], memories: Sequence[Memory]) -> Updates:
+        """Each vector by its client's own values; see fedalign.core.personal."""
+        found = []
+        for task in tasks:
+            self._flat.load(task.vector.to(self._device))
+            weights = self._values(task.client)
+            found.append(self._local(weights, wanted(weights) if "steer" in task.extra else {}))
+        return Updates(
+            torch.tensor([task.client for task in tasks]),
+            torch.zeros(len(tasks), 0),
+            torch.tensor([len(self._held[task.client, False]) for task in tasks]),
+            metrics={name: torch.tensor([f[name] for f in found]) for name in found[0]},
+        )
+
     def _check(self, batch: Batch, start: Tensor) -> None:
         """Once, on the first batch that starts from the untrained adapter."""
         if self._checked or not torch.equal(start, self._initial):
@@ -256,8 +334,10 @@ class Alignment:
         self._checked = True
         both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
         with torch.no_grad():
-            policy = logps(self._flat.module, both, self._task.tuning.chunk)
-        check_agreement(policy, batch.reference.T.flatten(), "First local step")
+            policy = logps(self._flat.module, both, self._task.tuning.passes)
+        check_agreement(
+            policy, batch.reference.T.flatten(), "First local step", self._task.precision
+        )
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """test: loss and accuracy of implicit rewards on held-out pairs, and the judge's metrics of

@@ -7,7 +7,7 @@ al., "Towards Federated RLHF with Aggregated Client Preference for LLMs", ICLR 2
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +24,7 @@ from fedalign.data.graded_preferences import GradedFacts
 from fedalign.models.scored import Scored
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
+from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.objectives.terms import Loss
 from fedalign.training.cache import Cache
@@ -33,7 +34,7 @@ from fedalign.training.pool import answered
 from fedalign.training.rollout import Rollout
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
-from fedalign.training.tuning import NonFiniteLoss, Tuning, adamw
+from fedalign.training.tuning import FailedStep, Tuning, adamw
 from fedalign.workloads.alignment import Adapter
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
@@ -46,7 +47,7 @@ class RewardTask:
     data: GradedFacts
     model: TinyLm
     adapter: Adapter
-    objective: RewardBradleyTerry | RewardRegression
+    objective: RewardBradleyTerry | RewardRegression | RewardCombined
     tuning: Tuning
     rounds: int = 1
     cache: Cache = Cache()
@@ -77,7 +78,7 @@ class RewardModel:
         self._held, self.clients = holdings.pairs, holdings.clients
         self._ratings = {
             key: rated(task.data, pairs, seeds, *key) for key, pairs in self._held.items()
-        } if self._rates else {}  # fmt: skip
+        } if self._rates or isinstance(task.objective, RewardCombined) else {}  # fmt: skip
         self._ceiling = self._bayes()
 
     def initial(self) -> Tensor:
@@ -112,7 +113,7 @@ class RewardModel:
 
         def backward(step: int) -> float:
             rows = torch.from_numpy(order[step, : lengths[step]]).to(self._device)
-            loss = self._loss(key, rows)
+            loss = self._loss(key, rows, task.round)
             loss.value.backward()
             metrics.append(loss.metrics)
             return float(loss.value.detach())
@@ -123,20 +124,23 @@ class RewardModel:
                 lambda step: tuning.rate(before + step, task.round, self._task.rounds),
                 tuning, correct,
             )  # fmt: skip
-        except NonFiniteLoss as error:
+        except FailedStep as error:
             raise ClientError(
                 client=task.client, round=task.round, phase=task.step, reason=str(error)
             ) from error
         return vector - start, {"train_loss": loss, **averaged(metrics)}
 
-    def _loss(self, key: tuple[int, bool], rows: Tensor) -> Loss:
-        pairs = self._held[key].take(rows)
+    def _loss(self, key: tuple[int, bool], rows: Tensor, round: int | None = None) -> Loss:
+        """round: of the run, None after the last."""
+        pairs, objective = self._held[key].take(rows), self._task.objective
         found = self._scores(pairs)  # (2, B, A)
         if self._rates:
-            return self._task.objective(
-                found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1)
-            )
-        return self._task.objective(found[0, :, 0], found[1, :, 0], pairs.strength)
+            return objective(found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1))
+        if isinstance(objective, RewardCombined) and round is not None and objective.rates(round):
+            helpful = self._ratings[key][:, rows, :1]
+            loss = objective.rated(found.flatten(0, 1), helpful.flatten(0, 1))
+            return replace(loss, metrics={})
+        return objective(found[0, :, 0], found[1, :, 0], pairs.strength)
 
     def _scores(self, pairs: Preferences) -> Tensor:
         """(2, N, A), the model's outputs for chosen and rejected answers, with gradient."""

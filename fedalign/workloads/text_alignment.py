@@ -19,6 +19,7 @@ from fedalign.models.causal_lm import CausalLm
 from fedalign.objectives.kto import Kto
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
+from fedalign.training.loops import loop
 from fedalign.training.online import Reward
 from fedalign.training.rollout import Rollout
 from fedalign.training.text_judge import Prompts, TextJudge
@@ -74,6 +75,11 @@ class TextAlignment(Alignment):
             raise ConfigError(
                 f"{kind} needs a reward and nobody knows what an answer of "
                 f"data={data.source.name} is worth: take data=gsm8k, or objective=dpo."
+            )
+        if loop(objective) is not None:
+            raise ConfigError(
+                f"{kind} needs the graded world of data=graded_facts: take objective=dpo or another "
+                "loss on pairs here."
             )
         if found.single and not isinstance(objective, Sft | Rloo):
             raise ConfigError(

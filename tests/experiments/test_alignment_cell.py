@@ -109,7 +109,7 @@ def test_the_report_shows_text_before_and_after(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ConfigError, match="use float32"):
-        play(tmp_path, precision="bfloat16")
+    with pytest.raises(ConfigError, match="float32 or bfloat16"):
+        play(tmp_path, precision="float16")
     with pytest.raises(ConfigError, match="take attack=preference_flip"):
         play(tmp_path, "attack=label_flip", "byzantine_fraction=0.34")

@@ -56,6 +56,9 @@ class ClientWork:
         return replace(Updates.concatenate(blocks), failed=failed), after
 
     def _train(self, tasks, memories, alive, after) -> Updates:
+        if tasks[0].step == "evaluate":  # pure: memories stay as they are
+            some = [[row[i] for i in alive] for row in (tasks, memories)]
+            return self.algorithm.client_judge(self.workload, *some)
         updates, new = self.algorithm.client_step(
             self.workload, [tasks[i] for i in alive], [memories[i] for i in alive]
         )
@@ -76,7 +79,7 @@ class ClientWork:
         return self.jitter_s * float(rng.random())
 
     def _crashes(self, task: ClientTask) -> bool:
-        if not self.failure_rate:
+        if not self.failure_rate or task.step == "evaluate":
             return False
         rng = self.seeds.at("failure", round=task.round, client=task.client)
         return bool(rng.random() < self.failure_rate)
@@ -130,7 +133,7 @@ def enough(answers: Sequence[Updates], tasks: Sequence[ClientTask], quorum: floa
     )
 
 
-def remembered(answer: Updates) -> Updates:
+def counted(answer: Updates) -> Updates:
     """What `enough` needs of an answer once its rows have been handed on."""
     return replace(answer, rows=answer.rows.new_zeros(0, answer.rows.shape[1]), metrics={})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
-from fedalign.federation.runtimes.client_work import Site, check_waiting, cut, enough, remembered
+from fedalign.federation.runtimes.client_work import Site, check_waiting, counted, cut, enough
 
 
 class Inline:
@@ -26,7 +26,7 @@ class Inline:
         for block in cut(tasks, self._block):
             updates, after = self._work(block, [self._memories.get(t.client, {}) for t in block])
             self._memories.update({t.client: m for t, m in zip(block, after, strict=True) if m})
-            answers += [remembered(updates)] if self._quorum else []
+            answers += [counted(updates)] if self._quorum else []
             yield updates
         if self._quorum:
             enough(answers, tasks, self._quorum)

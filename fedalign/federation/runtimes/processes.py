@@ -24,9 +24,9 @@ from fedalign.federation.runtimes.client_work import (
     Blocks,
     Site,
     check_waiting,
+    counted,
     enough,
     nobody,
-    remembered,
 )
 from fedalign.federation.runtimes.placement import seen, workers
 from fedalign.federation.runtimes.worker import pack, serve
@@ -88,7 +88,7 @@ class Processes:
                 if deadline is not None and time.monotonic() >= deadline:
                     self._leave_behind(blocks, waiting, answers)
             yield answers[index]
-            answers[index] = remembered(answers[index])  # rows are the caller's to keep
+            answers[index] = counted(answers[index])  # rows are the caller's to keep
         enough([answers[index] for index in range(len(blocks))], tasks, self._quorum)
 
     def save(self, folder: Path) -> None:

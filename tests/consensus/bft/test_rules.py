@@ -5,7 +5,17 @@ Server 0 is watched; the proposer of (height 1, round r) is (1 + r) mod 4.
 
 import pytest
 
-from consensus.bft.messages import NIL, Ack, Items, Message, Proposal, Status, Step, digest_of
+from consensus.bft.messages import (
+    NIL,
+    Ack,
+    Decision,
+    Items,
+    Message,
+    Proposal,
+    Status,
+    Step,
+    digest_of,
+)
 from consensus.bft.quorum import faulty, quorum, some_honest
 from fedalign.core.errors import ConfigError
 from tests.consensus.bft.bench import (
@@ -242,6 +252,41 @@ def test_a_server_that_fell_behind_is_helped_and_proves_it():
     assert [body.height for body in ahead.said] == [1, 2]
     behind.hear(ahead.said[0], ahead.said[1])
     assert [d.batch for d in behind.decided] == [A, B]
+
+
+def chain_of(count):
+    return [decision((b"%d" % height,), 1, 2, 3, height=height) for height in range(1, count + 1)]
+
+
+def test_a_server_far_behind_asks_burst_by_burst_and_old_heights_come_from_the_archive():
+    """20 heights, 5 kept: 1 .. 7 in one answer, then to the next multiple of 8 each."""
+    told = chain_of(20)
+    ahead, behind = Bench(keep_heights=5), Bench(id=3)
+    ahead.core.earlier = {d.height: d for d in told}.get
+    ahead.hear(*told)
+    assert sorted(ahead.core.decisions) == [16, 17, 18, 19, 20]
+    asked = Status(1)
+    for count in (7, 15, 20):
+        ahead.said.clear()
+        ahead.tick(1)
+        ahead.hear(asked)
+        behind.said.clear()
+        behind.hear(*(body for body in ahead.said if isinstance(body, Decision)))
+        assert len(behind.decided) == count
+        asked = next((b for b in behind.said if isinstance(b, Status)), None)
+    assert asked is None and behind.decided == told
+
+
+def test_proofs_that_run_ahead_wait_until_the_height_before_is_applied():
+    """A slow disk: heights 2 and 3 arrive before height 1 is applied."""
+    bench = Bench(id=3)
+    for proof in chain_of(3)[::-1]:
+        bench.core.step(Message(3, proof, 1))
+    assert bench.core.height == 2  # decided one height, applied none
+    bench.obey()
+    assert [d.height for d in bench.decided] == [1, 2, 3] and not bench.core.proofs
+    bench.hear(decision(A, 1, 2, 3, height=40))  # nobody can fill the memory with far heights
+    assert not bench.core.proofs
 
 
 def test_asking_for_decisions_again_and_again_costs_the_others_little():

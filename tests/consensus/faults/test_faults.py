@@ -1,7 +1,9 @@
 """Lying servers in whole rounds: what each lie earns, and that the others agree regardless."""
 
+import numpy as np
 import pytest
 
+from consensus.bft.messages import Proposal, Vote
 from consensus.faults.bribe import Bribe
 from consensus.faults.equivocate import Equivocate
 from consensus.faults.free_ride import FreeRide
@@ -123,7 +125,22 @@ def test_T06_two_faced_servers_are_convicted_and_leave(what):
 def test_T06_over_a_byzantine_order_too():
     made = chain(Equivocate("commit"), (0, 3), ordering=BftOrdering())
     assert struck(agree(made)) == {(0, "equivocation"), (3, "equivocation")}
-    assert set(agree(made, 2).members) == {1, 2, 4, 5, 6}
+    made.down = (0, 1, 3)  # 4 of the 5 members are a quorum of them; of all 7 it would be 5
+    assert agree(made, 2).members == (2, 4, 5, 6)
+
+
+@pytest.mark.parametrize("ordering", [RaftOrdering(), BftOrdering()], ids=["raft", "bft"])
+def test_who_is_exiled_hears_the_order_and_has_no_voice_in_it(ordering):
+    one, exile = [ordering.core(i, 4, np.random.default_rng(i), out=(3,)) for i in (0, 3)]
+    for core in (one, exile):
+        voters = core.tracker.conf.voters if isinstance(ordering, RaftOrdering) else core.members
+        assert tuple(voters) == (0, 1, 2)
+    for _ in range(100):
+        exile.tick()
+    exile.propose(b"mine")
+    said = exile.ready()
+    kinds = {type(getattr(m, "body", m)) for m in (*said.messages, *said.messages_after_persist)}
+    assert not kinds & {Vote, Proposal} and exile.id not in (ordering.leader(exile),)
 
 
 def test_T06_two_blocks_convict_their_author_in_the_next_round():

@@ -26,7 +26,7 @@ from fedalign.core.contracts import Memory, Updates
 from fedalign.core.errors import ConfigError, FedalignError
 from fedalign.federation.runtimes.client_work import ClientWork, concatenated
 from fedalign.federation.runtimes.flower import wire
-from fedalign.federation.runtimes.flower.joined import joined
+from fedalign.federation.runtimes.flower.joined import REPORT, joined
 from fedalign.federation.runtimes.flower.shelf import Shelf
 
 CRASHED = 3  # Flower's code of a ClientApp that raised
@@ -106,7 +106,7 @@ def play(grid: Grid, context: Context) -> None:
 
 def played(cell: Mapping[str, Any], grid: Grid) -> None:
     """cell: {"play": dotted path, "config": ..., "folder": run folder, "environment": ...,
-    "report": a file that will say how it ended}."""
+    "report": a file that will say how it ended, where its folder is on this machine}."""
     wire.only_ours(cell)
     error = "the run was stopped"
     try:
@@ -121,7 +121,10 @@ def played(cell: Mapping[str, Any], grid: Grid) -> None:
         raise
     finally:
         if "report" in cell:
-            Path(cell["report"]).write_text(json.dumps({"error": error}))
+            told, path = json.dumps({"error": error}), Path(cell["report"])
+            print(REPORT + told, flush=True)
+            if path.parent.is_dir():
+                path.write_text(told)
 
 
 def _located(target: str) -> Callable[..., Any]:

@@ -1,22 +1,28 @@
-"""Flower's deployment engine on this machine: one SuperLink, SuperNodes, and a run, on loopback.
+"""Flower's deployment engine: a SuperLink and SuperNodes of our own on loopback, or one elsewhere.
 
-Everything listens on 127.0.0.1 and ends with the run. With `secure`, the SuperLink speaks TLS and
+Our own listen on 127.0.0.1 and end with the run. With `secure`, the SuperLink speaks TLS and
 accepts only SuperNodes whose keys are registered; authority and keys are made for this run alone.
+With `superlink`, the run is handed to a SuperLink that is there already, with the SuperNodes that
+are connected to it; they stay when the run ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fedalign.core.errors import FedalignError
 from fedalign.federation.runtimes.flower import keys
+from fedalign.federation.runtimes.flower.joined import REPORT
 
 HOST = "127.0.0.1"
 _APP = '''"""The bundle that Flower ships: everything in it is fedalign's, installed at every node."""
@@ -54,22 +60,31 @@ class Deployment:
         self._cell, self._runtime = plan["cell"], plan["runtime"]
         self._state, self._scratch = Path(plan["state"]), Path(plan["scratch"])
         self._secure, self._bin = self._runtime["secure"], Path(sys.executable).parent
+        self._elsewhere = self._runtime["superlink"]
         self._processes: list[subprocess.Popen] = []
+        self._link: subprocess.Popen | None = None
+        self._run_id = ""
 
     def play(self) -> None:
         """Start everything, run the app to its end, stop everything."""
         try:
-            port = self._superlink()
-            for number in range(self._runtime["nodes"]):
-                self._supernode(number, port)
-            app = self._bundle()
-            self._call("run", str(app), "here", "--stream")
-            self._await_report()
+            if self._elsewhere:
+                self._address(self._elsewhere, self._runtime["root_certificates"])
+            else:
+                port = self._superlink()
+                for number in range(self._runtime["nodes"]):
+                    self._supernode(number, port)
+            self._await_end(self._submit(self._bundle()))
         finally:
             self.end()
 
     def end(self) -> None:
-        """SIGTERM to SuperNodes and SuperLink, SIGKILL after 10 s; their children follow."""
+        """Stop a run that is still going on elsewhere; SIGTERM to our SuperNodes and SuperLink,
+        SIGKILL after 10 s; their children follow."""
+        if self._elsewhere and self._run_id and not self._report.is_file():
+            with suppress(subprocess.TimeoutExpired):
+                stop = [str(self._bin / "flwr"), "stop", self._run_id, "here"]
+                subprocess.run(stop, stdin=subprocess.DEVNULL, timeout=10, check=False)
         for process in reversed(self._processes):
             if process.poll() is None:
                 process.terminate()
@@ -80,6 +95,54 @@ class Deployment:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def _submit(self, app: Path) -> subprocess.Popen:
+        """Hand over the app; the process that answers shows the run's words until its end."""
+        words = [str(self._bin / "flwr"), "run", str(app), "here", "--stream"]
+        showing = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
+        )  # fmt: skip
+        self._processes.append(showing)
+        threading.Thread(target=self._listen, args=(showing,), daemon=True).start()
+        return showing
+
+    def _listen(self, showing: subprocess.Popen) -> None:
+        """Pass on what a run says; keep its number, and how it ended where no file tells us."""
+        for line in showing.stdout:
+            print(line, end="", flush=True)
+            if found := re.search(r"started run (\d+)", line):
+                self._run_id = found[1]
+            found = re.search(re.escape(REPORT) + r"(\{.*\})", line)
+            if found and not self._report.is_file():
+                self._report.write_text(found[1])
+
+    def _await_end(self, showing: subprocess.Popen) -> None:
+        """Until the run has reported; FedalignError where its SuperLink ends before."""
+        lost: set[int] = set()
+        while showing.poll() is None and not self._report.is_file():
+            if self._link is not None and self._link.poll() is not None:
+                raise FedalignError(
+                    f"The SuperLink ended (exit code {self._link.returncode}) while the run was "
+                    "going on: the same command continues it from its last checkpoint."
+                )
+            for number, process in enumerate(self._processes[1:-1]):
+                if process.poll() is not None and number not in lost:
+                    lost.add(number)
+                    print(f"SuperNode {number} ended (exit code {process.returncode}).", flush=True)
+            time.sleep(0.1)
+        if not self._run_id and not self._report.is_file():
+            raise FedalignError("`flwr run` failed; its words are above.")
+        deadline = time.monotonic() + 15  # the stream may end before the ServerApp
+        while not self._report.is_file() and time.monotonic() < deadline:
+            if self._link is not None and self._link.poll() is not None:
+                deadline = 0.0
+            time.sleep(0.1)
+        if not self._report.is_file():
+            raise FedalignError(
+                f"The SuperLink at {self._where} no longer tells of run {self._run_id}: it ended, or "
+                "the run was stopped there. The same command continues it from its last checkpoint."
+            )
 
     def _superlink(self) -> int:
         """Its port, once it listens."""
@@ -92,20 +155,25 @@ class Deployment:
         else:
             how = ["--insecure"]
         port = free_port()
-        self._start(
+        self._link = self._start(
             "flower-superlink", *how, "--host", HOST, "--port", str(port),
             "--disable-runtime-dependency-installation",
         )  # fmt: skip
-        trust = (
-            f'root-certificates = "{self._key("ca.crt")}"' if self._secure else "insecure = true"
-        )
+        self._address(f"{HOST}:{port}", self._key("ca.crt") if self._secure else None)
+        self._await_port(port)
+        return port
+
+    def _address(self, where: str, root_certificates: str | None) -> None:
+        """Tell the `flwr` program which SuperLink is `here`, and whose certificates it trusts."""
+        self._where = where
+        trust = "insecure = true"
+        if root_certificates:
+            trust = f"root-certificates = {json.dumps(str(Path(root_certificates).resolve()))}"
         home = Path(os.environ["FLWR_HOME"])
         home.mkdir(parents=True, exist_ok=True)
         (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{HOST}:{port}"\n{trust}\n'
+            f'[superlink]\ndefault = "here"\n\n[superlink.here]\naddress = "{where}"\n{trust}\n'
         )
-        self._await_port(port)
-        return port
 
     def _supernode(self, number: int, superlink: int) -> None:
         if self._secure:
@@ -113,8 +181,9 @@ class Deployment:
             how = [
                 "--root-certificates", self._key("ca.crt"),
                 "--auth-supernode-private-key", self._key(f"node_{number}"),
-                "--ssl-ca-certfile", self._key("ca.crt"), "--ssl-certfile", self._key("server.crt"),
-                "--ssl-keyfile", self._key("server.key"),
+                "--ssl-ca-certfile", self._key("ca.crt"),
+                "--ssl-certfile", self._key(f"local_{number}.crt"),
+                "--ssl-keyfile", self._key(f"local_{number}.key"),
             ]  # fmt: skip
         else:
             how = ["--insecure"]
@@ -124,7 +193,13 @@ class Deployment:
         self._start(
             "flower-supernode", *how, "--superlink", f"{HOST}:{superlink}",
             "--host", HOST, "--port", str(free_port()), "--node-config", " ".join(words),
+            **self._card(number),
         )  # fmt: skip
+
+    def _card(self, number: int) -> dict[str, str]:
+        """The GPU of a SuperNode's clients, dealt in turn, where there are any."""
+        cards = self._runtime["cards"]
+        return {"FEDALIGN_DEVICE": cards[number % len(cards)]} if cards else {}
 
     def _bundle(self) -> Path:
         """The app's folder: two small files; the cell travels in its run config."""
@@ -134,12 +209,6 @@ class Deployment:
         text = json.dumps(json.dumps(self._cell), ensure_ascii=False)
         (folder / "pyproject.toml").write_text(_PROJECT.format(cell=text))
         return folder
-
-    def _await_report(self) -> None:
-        """The stream may end before the ServerApp: wait for its word, as long as it lives."""
-        report, deadline = Path(self._cell["report"]), time.monotonic() + 15
-        while not report.is_file() and time.monotonic() < deadline:
-            time.sleep(0.2)
 
     def _await_port(self, port: int) -> None:
         deadline = time.monotonic() + self._runtime["start_s"]
@@ -153,15 +222,24 @@ class Deployment:
             time.sleep(0.1)
         raise FedalignError(f"The SuperLink does not listen after {self._runtime['start_s']:g} s.")
 
-    def _start(self, program: str, *words: str) -> None:
-        process = subprocess.Popen([str(self._bin / program), *words], stdin=subprocess.DEVNULL)
+    def _start(self, program: str, *words: str, **more: str) -> subprocess.Popen:
+        """more: environment variables of its own."""
+        process = subprocess.Popen(
+            [str(self._bin / program), *words],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **more},
+        )
         self._processes.append(process)
+        return process
 
     def _call(self, *words: str) -> None:
-        process = subprocess.Popen([str(self._bin / "flwr"), *words], stdin=subprocess.DEVNULL)
-        self._processes.append(process)
-        if process.wait() != 0:
+        command = [str(self._bin / "flwr"), *words]
+        if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode != 0:
             raise FedalignError(f"`flwr {words[0]}` failed; its words are above.")
+
+    @property
+    def _report(self) -> Path:
+        return Path(self._cell["report"])
 
     @property
     def _keys(self) -> Path:

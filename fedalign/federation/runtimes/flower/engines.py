@@ -19,9 +19,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fedalign.core.errors import ConfigError, FedalignError
+from fedalign.federation.runtimes.flower.asked import (
+    absent,
+    check,
+    check_resources,
+    check_superlink,
+    count,
+)
 from fedalign.federation.runtimes.flower.joined import present
-from fedalign.federation.runtimes.flower.runtime import absent, check, count
 
 QUIET = {  # no telemetry, no look for updates, no network
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -29,6 +37,7 @@ QUIET = {  # no telemetry, no look for updates, no network
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds; Flower's own is 1
 }
 MODULE = "fedalign.federation.runtimes.flower.engine_process"
 GRACE_S = 30.0
@@ -45,8 +54,10 @@ def moved(
     mode = runtime.get("mode", "local")
     if mode not in ("ray", "deploy") or present() is not None:
         return False
-    refuse(runtime)
+    refuse(runtime, config["device"])
     runtime["nodes"] = count(mode, runtime["nodes"])
+    cuda = torch.cuda.device_count() if config["device"] == "cuda" else 0
+    runtime["cards"] = [f"cuda:{i}" for i in range(cuda)]
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     state = Path(runtime["state_dir"] or folder / "clients").resolve()
@@ -62,15 +73,23 @@ def moved(
         _settle(report, Path(scratch) / "engine.log", mode)
     if not runtime["state_dir"]:
         shutil.rmtree(state, ignore_errors=True)
+    if runtime["superlink"] and not (folder / "digest.txt").is_file():
+        raise FedalignError(
+            f"The run has ended, but not in {folder}: the ServerApp has written it to a folder of "
+            "that name on the SuperLink's machine. Copy it here, or take an output_root that both "
+            "machines share."
+        )
     return True
 
 
-def refuse(runtime: Mapping[str, Any]) -> None:
+def refuse(runtime: Mapping[str, Any], device: str = "cpu") -> None:
     """ConfigError where a config's `runtime` names a mode of Flower that cannot run here."""
     if "mode" not in runtime:
         return
     mode = runtime["mode"]
     check(mode, count(mode, runtime["nodes"]), runtime["timeout_s"], runtime["quorum"])
+    check_resources(runtime, device)
+    check_superlink(runtime)
     if find_spec("flwr") is None:
         raise ConfigError(absent("Flower", "flwr>=1.41,<1.43"))
     if mode == "ray" and find_spec("ray") is None:

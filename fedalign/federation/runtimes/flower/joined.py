@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+REPORT = "fedalign-report: "  # begins the line in which a ServerApp says how its run ended
 _GRID: ContextVar[Any] = ContextVar("grid", default=None)
 
 

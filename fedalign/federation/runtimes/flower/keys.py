@@ -13,10 +13,14 @@ from pathlib import Path
 
 from fedalign.core.errors import ConfigError
 
+LOCAL = ("localhost", "127.0.0.1")
 
-def make(folder: Path, nodes: int, hosts: Sequence[str] = ("localhost", "127.0.0.1")) -> None:
-    """Write ca.crt, server.crt, server.key and node_<i>, node_<i>.pub for i < nodes to `folder`,
-    valid for a year. hosts: names and addresses under which the SuperLink is reached."""
+
+def make(folder: Path, nodes: int, hosts: Sequence[str] = LOCAL) -> None:
+    """Write to `folder`, valid for a year: ca.crt; server.crt and server.key of the SuperLink,
+    reached under `hosts` (names and addresses); per SuperNode i < nodes its identity node_<i> and
+    node_<i>.pub, and local_<i>.crt, local_<i>.key for its own programs on its own machine. The
+    authority's key is not kept: nobody can add to what it has signed."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
@@ -29,38 +33,41 @@ def make(folder: Path, nodes: int, hosts: Sequence[str] = ("localhost", "127.0.0
     def named(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
-    def certificate(subject: str, key, issuer_key, ca: bool) -> bytes:
+    def certificate(subject: str, key, issuer_key, names: Sequence[str] = ()) -> bytes:
         start = datetime.now(UTC) - timedelta(minutes=5)
         built = (
             x509.CertificateBuilder(named("fedalign CA"), named(subject), key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(start)
             .not_valid_after(start + timedelta(days=365))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
         )
-        if not ca:
+        if names:
             built = built.add_extension(
-                x509.SubjectAlternativeName([_general(x509, host) for host in hosts]), False
+                x509.SubjectAlternativeName([_general(x509, name) for name in names]), False
             )
         return built.sign(issuer_key, hashes.SHA256()).public_bytes(forms.Encoding.PEM)
 
+    def signed(name: str, subject: str, names: Sequence[str]) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        (folder / f"{name}.crt").write_bytes(certificate(subject, key, root, names))
+        plain = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, bare)
+        _secret(folder / f"{name}.key", plain)
+
     folder.mkdir(parents=True, exist_ok=True)
-    root, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    (folder / "ca.crt").write_bytes(certificate("fedalign CA", root, root, True))
-    (folder / "server.crt").write_bytes(certificate("SuperLink", server, root, False))
-    plain = forms.NoEncryption()
-    _secret(
-        folder / "server.key",
-        server.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, plain),
-    )
+    folder.chmod(0o700)
+    root, bare = ec.generate_private_key(ec.SECP256R1()), forms.NoEncryption()
+    (folder / "ca.crt").write_bytes(certificate("fedalign CA", root, root))
+    signed("server", "SuperLink", hosts)
     for i in range(nodes):
         key = ec.generate_private_key(ec.SECP384R1())
         _secret(
             folder / f"node_{i}",
-            key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, plain),
+            key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.OpenSSH, bare),
         )
         public = key.public_key().public_bytes(forms.Encoding.OpenSSH, forms.PublicFormat.OpenSSH)
         (folder / f"node_{i}.pub").write_bytes(public)
+        signed(f"local_{i}", f"SuperNode {i}", LOCAL)
 
 
 def _general(x509, host: str):

@@ -22,12 +22,17 @@ import torch
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Updates
-from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
-from fedalign.federation.runtimes.client_work import Site, concatenated, cut, nobody
+from fedalign.core.errors import ConfigError, IntegrityError
+from fedalign.federation.runtimes.client_work import (
+    Site,
+    concatenated,
+    cut,
+    enough,
+    nobody,
+)
+from fedalign.federation.runtimes.flower.asked import absent, check, count
 from fedalign.federation.runtimes.flower.joined import present
 from fedalign.federation.runtimes.flower.shelf import Shelf
-
-MODES = ("local", "ray", "deploy")
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,12 @@ class Flower:
     that have not answered; null waits. quorum: share of the asked clients, in [0, 1], below which
     the run stops with QuorumLostError. state_dir: where nodes keep client memories; null: a
     temporary folder of which checkpoints hold a copy; under ray and deploy `clients` in the run
-    folder, until the run is done. cpus, gpus: of one client process under Ray; fractions share a device. secure: TLS and SuperNode key
-    authentication under deploy. start_s: seconds (> 0) to wait for the nodes.
+    folder, until the run is done. cpus, gpus: of one client process under Ray (> 0, >= 0); below 1
+    they share a device, above they are whole. secure: TLS and SuperNode key authentication under
+    deploy. start_s: seconds (> 0) to wait for the nodes. superlink: "host:port" of a SuperLink that
+    is there already, under deploy; the SuperNodes connected to it do the work, and its machine
+    plays the rounds. root_certificates: file that TLS of that SuperLink is checked with; null
+    speaks to it without TLS.
     """
 
     def __init__(
@@ -63,6 +72,8 @@ class Flower:
         gpus: float = 0.0,
         secure: bool = False,
         start_s: float = 120.0,
+        superlink: str | None = None,
+        root_certificates: str | None = None,
     ):
         nodes = count(mode, nodes)
         check(mode, nodes, timeout_s, quorum)
@@ -102,7 +113,7 @@ class Flower:
                     (p, a) for p, a in zip(pieces, answers, strict=True) if p.block == start + i
                 ]
                 yield _join(block, parts)
-        self._count(given)
+        enough(given, tasks, self._quorum)
 
     def save(self, folder: Path) -> None:
         """Which version of each memory belongs to this checkpoint; the memories too, where they
@@ -223,18 +234,6 @@ class Flower:
             self._versions[client], self._homes[client] = self._turn, answer.node
         return [_share(answer.updates, piece) for piece in pieces]
 
-    def _count(self, answers: Sequence[Updates]) -> None:
-        """Whether enough of the asked clients answered."""
-        there = sum(len(a.clients) for a in answers)
-        failed = {client: why for a in answers for client, why in a.failed.items()}
-        asked = there + len(failed)
-        if there < self._quorum * asked:
-            client, why = next(iter(failed.items()))
-            raise QuorumLostError(
-                f"{there} of {asked} clients answered, runtime.quorum={self._quorum:g} asks for "
-                f"more. The first without an answer is client {client}: {why}"
-            )
-
     def _addresses(self) -> dict[int, int]:
         """Number of a node -> its id, for the nodes that are connected now. A node tells its
         number with every answer; where memories wait for a node, it is asked beforehand."""
@@ -267,33 +266,6 @@ class Flower:
                     numbers[wire.number(message)] = message.metadata.src_node_id
             time.sleep(0.05)
         return numbers
-
-
-def count(mode: str, nodes: int | None) -> int:
-    """How many SuperNodes a mode has where none are asked for."""
-    return nodes if nodes is not None else 1 if mode == "local" else 2
-
-
-def check(mode: str, nodes: int, timeout_s: float | None, quorum: float) -> None:
-    """ConfigError where an argument of `Flower` is out of its range."""
-    if mode not in MODES:
-        raise ConfigError(f"runtime.mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    if nodes < 1:
-        raise ConfigError(f"runtime.nodes must be 1 or more, got {nodes}.")
-    if timeout_s is not None and timeout_s <= 0:
-        raise ConfigError(f"runtime.timeout_s must be above 0 or null, got {timeout_s}.")
-    if timeout_s is not None and mode == "local":
-        raise ConfigError(
-            "runtime.mode=local calls clients in this process, where a hanging one cannot be left "
-            "behind: for runtime.timeout_s take runtime.mode=ray or deploy."
-        )
-    if not 0 <= quorum <= 1:
-        raise ConfigError(f"runtime.quorum must lie in [0, 1], got {quorum}.")
-
-
-def absent(package: str, requirement: str) -> str:
-    """The sentence for a rim that is not installed."""
-    return f"This needs {package}, which is absent: pip install '{requirement}'."
 
 
 def _cell(site: Site) -> str:

@@ -1,0 +1,170 @@
+"""Personal alignment: what stays at a client, who trains which cluster, who pools what."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from defenses.fedavg import FedAvg as Mean
+from defenses.krum import Krum
+from defenses.zeno import Zeno
+from experiments.workload_cell import divided
+from fedalign.algorithms.centralised import Centralised
+from fedalign.algorithms.cluster import Cluster
+from fedalign.algorithms.fedavg import FedAvg
+from fedalign.algorithms.local import Local
+from fedalign.algorithms.personal import PersonalPart
+from fedalign.algorithms.steer import Steer
+from fedalign.core.contracts import Context
+from fedalign.core.errors import ConfigError
+from fedalign.core.personal import LOCAL
+from fedalign.data.annotator import Annotator
+from fedalign.federation.per_cluster import PerCluster
+from fedalign.models.houlsby import Houlsby
+from fedalign.models.low_rank import LowRank
+from fedalign.models.with_local import WithLocal
+from fedalign.workloads.client_pairs import wanted
+from tests.tiny_alignment import alignment, tasks
+
+OPPOSED = Annotator(heterogeneity=1.0)
+
+
+def world(part=None, **knobs):
+    adapter = LowRank(rank=2)
+    adapter = adapter if part is None else WithLocal(adapter, part)
+    return alignment(adapter=adapter, annotator=OPPOSED, local_evaluation=6, **knobs)
+
+
+def evaluations(workload, clients, vector):
+    return [replace(t, step="evaluate") for t in tasks(workload, clients, vector=vector)]
+
+
+@pytest.mark.parametrize("part", ["head", "adapter"])
+def test_a_local_part_is_trained_kept_and_never_sent(part):
+    """Rows hold the shared tensors alone; two rounds go on from what the client kept."""
+    inner, algorithm = world(part), PersonalPart(part=part)
+    outer = divided(inner, algorithm)
+    names = [p.name for p in outer.layout.parts]
+    assert names and not any(LOCAL in name for name in names)
+    local = inner.layout.size - outer.layout.size
+    assert local == (96 * 32 if part == "head" else outer.layout.size)
+    asked = tasks(outer, [0, 1])
+    updates, kept = algorithm.client_step(outer, asked, [{}, {}])
+    assert updates.rows.shape == (2, outer.layout.size) and updates.rows.any()
+    assert kept[0]["kept"].shape == (local,) and not torch.equal(kept[0]["kept"], kept[1]["kept"])
+    again, _ = algorithm.client_step(outer, asked, kept)
+    assert not torch.equal(again.rows, updates.rows)
+    judged = algorithm.client_judge(outer, evaluations(outer, [0], outer.initial()), kept[:1])
+    fresh = algorithm.client_judge(outer, evaluations(outer, [0], outer.initial()), [{}])
+    assert judged.rows.shape == (1, 0) and fresh.metrics["gold_gain_local"] == 0
+    assert judged.metrics["gold_reward_local"] != fresh.metrics["gold_reward_local"]
+
+
+@pytest.mark.parametrize("part", ["head", "adapter"])
+def test_a_local_part_is_off_in_the_reference_and_starts_without_effect(part):
+    inner = world(part)
+    module, start = inner._flat.module, inner.initial()
+    tokens = torch.randint(0, 80, (2, 7), generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def logits():
+        return module(input_ids=tokens, use_cache=False).logits
+
+    with module.disable_adapter():
+        base = logits()
+    assert torch.allclose(logits(), base, atol=1e-6)
+    inner._flat.load(start + 0.1 * torch.randn(len(start)))
+    assert not torch.allclose(logits(), base, atol=1e-3)
+    with module.disable_adapter():
+        assert torch.equal(logits(), base)
+
+
+def test_local_clients_go_on_from_their_own_model_and_the_server_has_the_mean():
+    workload, algorithm = world(), Local()
+    first, kept = algorithm.client_step(workload, tasks(workload, [0, 1]), [{}, {}])
+    mean = workload.initial() + first.rows.mean(0)
+    second, _ = algorithm.client_step(workload, tasks(workload, [0, 1], round=2, vector=mean), kept)
+    alone = workload.train(tasks(workload, [0], round=2, vector=kept[0]["model"]), [{}])[0].rows[0]
+    assert torch.allclose(mean + second.rows[0], kept[0]["model"] + alone, atol=1e-6)
+
+
+def test_centralised_is_one_training_on_everybodys_pairs():
+    """A batch of 8 x 3 pairs of three clients; every row is that update."""
+    workload, algorithm = world(), Centralised()
+    asked = algorithm.assign(tasks(workload, [0, 1, 2]), None, {})
+    updates, _ = algorithm.client_step(workload, asked, [{}] * 3)
+    assert torch.equal(updates.rows[0], updates.rows[2])
+    parts, _ = algorithm.client_step(workload, asked[1:], [{}] * 2)  # another block of the round
+    assert torch.equal(parts.rows[0], updates.rows[0])
+    key, pairs = workload._pairs(asked[0])
+    assert len(pairs) == sum(info.samples for info in workload.clients) and key[0][2] == (2, False)
+    alone, _ = FedAvg().client_step(workload, tasks(workload, [0]), [{}])
+    assert not torch.equal(alone.rows[0], updates.rows[0])
+
+
+def test_steering_asks_with_the_clients_own_scores():
+    assert wanted((0.3, 0.74, 0.46, -0.6, 0.4))["verbosity"] == 4
+    workload, algorithm = world(), Steer()
+    asked = algorithm.assign(tasks(workload, [0, 1]), None, {})
+    texts = [
+        [workload._task.data.world.decode(p) for p in workload._pairs(t)[1].chosen.prompts()]
+        for t in asked
+    ]
+    assert all("complexity:4 verbosity:2 <asst>" in text for text in texts[0])  # terse expert
+    assert all("complexity:0 verbosity:4 <asst>" in text for text in texts[1])  # chatty layman
+    steered, _ = algorithm.client_step(workload, asked, [{}] * 2)
+    assert steered.metrics["train_loss"].isfinite().all() and steered.rows.any()
+
+
+# ------------------------------------------------------------------ clusters
+
+
+def test_clusters_are_founded_then_chosen_by_loss():
+    """Round 1: one founder each, others belong nowhere. Later: the lowest loss on one's own data;
+    the model that client 1 trained suits it better than one trained against it."""
+    single, algorithm = world(), Cluster(seed=1)
+    workload = divided(single, algorithm)
+    assert workload.layout.parts[0].name.startswith("cluster/0/")
+    assert workload.layout.size == 2 * single.layout.size
+    first, _ = algorithm.client_step(
+        workload, algorithm.assign(tasks(workload, [0, 1, 2]), None, {}), [{}] * 3
+    )
+    assert sorted(first.mask.any(dim=1).tolist()) == [False, True, True]
+    assert not first.rows[~first.mask.any(dim=1)].any()
+    row = single.train(tasks(single, [1], steps=6), [{}])[0].rows[0]
+    start = single.initial()
+    vector = torch.cat([start - row, start + row])
+    second, _ = algorithm.client_step(workload, tasks(workload, [1], 2, 2, vector), [{}])
+    assert second.metrics["cluster"].tolist() == [1]
+    size = single.layout.size
+    assert not second.rows[0, :size].any() and second.rows[0, size:].any()
+
+
+def test_the_rule_meets_the_members_of_each_cluster_alone():
+    """Two clusters of one value: members {0, 1} with 1 and 3, {2} with 10: means 2 and 10. Zeros of
+    strangers would give 4/3 and 10/3."""
+    layout = type(world().layout).of({"cluster/0/w": (1,), "cluster/1/w": (1,)})
+    updates = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 10.0]])
+    context = Context(
+        layout=layout, mask=updates != 0, weights=torch.ones(3).double(), model=torch.zeros(2)
+    )
+    found = PerCluster(Mean())(updates, context)
+    assert found.vector.tolist() == [2.0, 10.0] and found.accepted.all()
+    assert (found.coefficients @ updates.double()).tolist() == [2.0, 10.0]
+    empty = PerCluster(Mean())(updates[:2], context.rows(torch.tensor([0, 1])))
+    assert empty.vector.tolist() == [2.0, 0.0] and not empty.skipped
+    small = PerCluster(Krum())(updates, replace(context, byzantine_count=0))
+    assert small.skipped  # three rows each are needed
+
+
+def test_refusals():
+    for make, sentence in (
+        (lambda: PersonalPart(part="tail"), "head or adapter"),
+        (lambda: Cluster(count=1), "2 .. 9"),
+        (lambda: PerCluster(Zeno()), "evaluates whole models"),
+        (lambda: divided(world(), type("All", (FedAvg,), {"shared": lambda s, n: False})()), "nothing"),
+        (lambda: WithLocal(Houlsby(), "adapter").wrap(None), "needs peft=lora"),
+        (lambda: Cluster(count=4).assign(tasks(world(), [0]), None, {}), "as many clients"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=sentence):
+            make()

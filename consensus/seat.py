@@ -262,8 +262,11 @@ class Seat:
             self._take(data)
         for sender, final in self._finals:
             self._signed(sender, final)
+        known = self._blocks.get(self.height)
         if self.height in self.archive.heights():
             self._adopt(self.archive.read(self.height))
+        elif known is not None and known.done():
+            self._adopt(known.result())
 
     # ------------------------------------------------------------ time
 

@@ -60,13 +60,11 @@ class StreamedMean(StreamingDefense):
 
 
 def added(partial: Partial | None, updates: Tensor, factors: Tensor, weights: Tensor) -> Partial:
-    """`partial` and sum_i factors_i x_i; factors, weights: (k,) float64."""
-    before = (
-        Partial(torch.zeros(updates.shape[1], dtype=torch.float64)) if partial is None else partial
-    )
-    block = factors.to(updates.device) @ updates.double()
-    return Partial(
-        before.total.to(block.device) + block,
-        before.weight + float(weights.sum()),
-        before.count + len(updates),
-    )
+    """`partial` and sum_i factors_i x_i, one row after the other; factors, weights: (k,)."""
+    if partial is None:
+        total = torch.zeros(updates.shape[1], dtype=torch.float64, device=updates.device)
+        partial = Partial(total)
+    total = partial.total.clone()
+    for factor, row in zip(factors.tolist(), updates, strict=True):
+        total.add_(row, alpha=factor)
+    return Partial(total, partial.weight + float(weights.sum()), partial.count + len(updates))

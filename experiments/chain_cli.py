@@ -75,7 +75,6 @@ def _up(words: Sequence[str]) -> int:
         deployment = Deployment.read(asked.dir)
     else:
         secret = _passphrase(asked.passphrase_file)
-        asked.dir.mkdir(parents=True, exist_ok=True)
         deployment = Deployment.create(
             asked.dir, asked.nodes, int(time.time()), passphrase=secret, order=asked.order or "raft"
         )

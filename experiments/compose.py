@@ -303,6 +303,7 @@ def workers_for(study: Study) -> int:
     alone = any(
         cell.config.get("device") == "cuda"
         or "processes" in cell.config.get("runtime", {})
+        or "processes" in cell.config.get("deepspeed", {})
         or cell.config.get("consensus", {}).get("transport") == "processes"
         for cell in study.cells
     )

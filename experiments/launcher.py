@@ -83,16 +83,20 @@ class Launcher(Recorder):
                 return told
             time.sleep(PAUSE_S)
 
+    def command(self, index: int) -> Sequence[str]:
+        """What starts an edge server; without --launched anybody may say it."""
+        words = ["--config", str(self.folder / PLAN), "--index", str(index), "--launched"]
+        return [sys.executable, "-m", "experiments.cli", "edge", *words]
+
     # ------------------------------------------------------------ processes
 
     def _start(self, index: int) -> None:
         here = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, here))}
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        words = ["--config", str(self.folder / PLAN), "--index", str(index), "--launched"]
         with open(self.folder / f"{index}.log", "ab") as log:
             self._running[index] = subprocess.Popen(
-                [sys.executable, "-m", "experiments.cli", "edge", *words],
+                self.command(index),
                 stdin=subprocess.PIPE,  # it ends when this closes
                 stdout=log,
                 stderr=subprocess.STDOUT,

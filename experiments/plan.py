@@ -42,7 +42,9 @@ def validate(config: Config) -> None:
             "Servers can agree where there are several, but topology.edges=1: take topology=edges "
             "(4 or more for a chain that stands a lying server), or consensus=none."
         )
-    consensus(config)
+    made = consensus(config)
+    if apart(config):
+        _apart(config, made, stragglers)
     if isinstance(rule(config), PerCluster) and topology.edges > 1:
         raise ConfigError(
             "algorithm=cluster keeps the members of a cluster together at one server: take "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -43,3 +44,15 @@ def _children(pid: int) -> list[int]:
             continue
         found += [one for child in own for one in (child, *_children(child))]
     return found
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """CPU seconds these processes have used so far; 0 where the kernel does not tell (no /proc)."""
+    total, tick = 0.0, os.sysconf("SC_CLK_TCK")
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / tick
+    return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import ranks
 from experiments.build import build
 from fedalign.algorithms.cluster import Cluster
 from fedalign.algorithms.personal import PersonalPart
@@ -13,6 +14,7 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.personal import Personal
 from fedalign.core.seeds import Seeds
 from fedalign.data.population_classes import PopulationClasses
+from fedalign.training.deepspeed import Zero
 from fedalign.training.sgd import Sgd
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.classification import Classification, Holdings
@@ -30,7 +32,8 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
         attack if isinstance(attack, DataAttack) else None,
     )
     if isinstance(settings, Tuning):
-        return _alignment(config, settings, attackers, poisons, device)
+        shared = ranks.group(config, settings, attackers, device, ranked)
+        return shared or _alignment(config, settings, attackers, poisons, device)
     if not isinstance(settings, Sgd):
         raise ConfigError(
             f"{type(settings).__name__} is no workload: take workload=classification."
@@ -52,6 +55,13 @@ def workload(config: Config, attackers: Sequence[int], attack: Any, device: str)
         device,
         config["precision"],
     )
+
+
+def ranked(config: Config, attackers: Sequence[int], device: str) -> Workload:
+    """What every rank of a rank group holds."""
+    attack, settings = build(config["attack"]), build(config["workload"])
+    poisons = attack if isinstance(attack, DataAttack) else None
+    return _alignment(config, settings, attackers, poisons, device, ranks.zero(config))
 
 
 def divided(made: Workload, algorithm: Algorithm) -> Workload:
@@ -77,8 +87,9 @@ def _check_partition(config: Config) -> None:
 
 
 def _alignment(
-    config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str
-) -> Workload:
+    config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str,
+    zero: Zero | None = None,
+) -> Workload:  # fmt: skip
     from fedalign.data.text_preferences import TextPreferences
     from fedalign.models.with_local import WithLocal
     from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
@@ -104,7 +115,7 @@ def _alignment(
         _plain_reward(config, data)
         return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)
     kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
-    task = Task(data, model, *rest, precision=config["precision"])
+    task = Task(data, model, *rest, precision=config["precision"], zero=zero)
     return kind(task, owners, seeds, device)
 
 

@@ -13,10 +13,15 @@ LOCAL = ".local."  # in the name of a trainable that is made to stay at its clie
 
 
 @runtime_checkable
-class Personal(Protocol):
+class Judged(Protocol):
     """judges: whether clients are asked, after every round, what the new model is worth to them."""
 
     judges: bool
+
+
+@runtime_checkable
+class Personal(Judged, Protocol):
+    """A workload of one model that can be compared with others by a client's own data."""
 
     def losses(self, tasks: Sequence[ClientTask]) -> Tensor:
         """(n,), the loss of each task's vector on its client's own data."""

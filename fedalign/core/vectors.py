@@ -70,6 +70,12 @@ def chunks(columns: int, size: int = CHUNK) -> Iterator[slice]:
         yield slice(start, min(start + size, columns))
 
 
+def finite(rows: Tensor) -> Tensor:
+    """(n, d) -> (n,) bool, rows without NaN or Inf. A row whose sum is finite has none."""
+    sums = torch.isfinite(rows.sum(dim=1))
+    return sums if bool(sums.all()) else torch.isfinite(rows).all(dim=1)
+
+
 def plain(*tensors: Tensor | None) -> bool:
     """Whether all (that are there) are contiguous float32 on the CPU, as compiled loops want."""
     return all(

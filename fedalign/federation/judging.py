@@ -7,14 +7,14 @@ Discrimination for Resource Allocation in Shared Computer Systems", 1984.
 from __future__ import annotations
 
 from fedalign.core.contracts import ClientTask, State, Updates
-from fedalign.core.personal import Personal
+from fedalign.core.personal import Judged
 from fedalign.federation.parts import Federation
 
 
 def judged(parts: Federation, state: State) -> dict[str, float]:
     """Means over all clients of their metrics, the worst client's gain and Jain's index of their
     win rates; nothing where the workload does not ask its clients. state: after the round."""
-    if not isinstance(parts.workload, Personal) or not parts.workload.judges:
+    if not isinstance(parts.workload, Judged) or not parts.workload.judges:
         return {}
     tasks = [
         ClientTask("evaluate", client.id, state.round, state.model, parts.work)

@@ -27,6 +27,7 @@ from fedalign.core.contracts import (
 )
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.core.vectors import finite
 from fedalign.federation import hierarchy, lateness, streaming
 from fedalign.federation.adversary import attack
 from fedalign.federation.deciding import decide
@@ -121,10 +122,10 @@ def edge_round(
         updates, attack_memory = attack(parts, state, honest, poisoned, context, edge)
     clock.append(perf_counter())
     updates, late = lateness.hold_back(parts, updates, fates, round, state.model)
-    finite = torch.isfinite(updates.rows).all(dim=1)
-    rejected = updates.clients[~finite].tolist()
+    usable = finite(updates.rows)
+    rejected = updates.clients[~usable].tolist()
     if rejected:  # a row with NaN or Inf never reaches a rule, and its sender is a known liar
-        updates = lateness.keep(updates, finite)
+        updates = lateness.keep(updates, usable)
         left = max(parts.sampling.byzantine_count - len(rejected), 0)
         context = replace(context, byzantine_count=left)
     missing = lateness.missing(parts, members, offer, updates)

@@ -26,6 +26,7 @@ from fedalign.core.contracts import (
 from fedalign.core.errors import ToleranceError
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.core.vectors import finite
 from fedalign.federation import lateness
 from fedalign.federation.deciding import decide
 from fedalign.federation.parts import Federation, Outcome, Streamed
@@ -76,10 +77,10 @@ def _summed(parts, tasks, context, lying) -> tuple:
     liars = torch.tensor(sorted(lying), dtype=torch.int64)
     for block in parts.runtime.run(tasks) if len(tasks) else ():
         failed |= block.failed
-        finite = torch.isfinite(block.rows).all(dim=1)
-        if not bool(finite.all()):  # a row with NaN or Inf never reaches a rule
-            nonfinite += block.clients[~finite].tolist()
-            block = lateness.keep(block, finite)
+        usable = finite(block.rows)
+        if not bool(usable.all()):  # a row with NaN or Inf never reaches a rule
+            nonfinite += block.clients[~usable].tolist()
+            block = lateness.keep(block, usable)
         if not len(block.clients):
             continue
         before = perf_counter()

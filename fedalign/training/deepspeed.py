@@ -7,6 +7,7 @@ SC 2020, Section 5.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -176,7 +177,8 @@ def join(rank: int, processes: int, port: int, device: str) -> None:
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
         "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank), "DS_ACCELERATOR": kind,
     }  # fmt: skip
-    import deepspeed
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
+    import deepspeed  # it calls collectives by names that torch is about to change
 
     deepspeed.utils.logger.setLevel("ERROR")
     if kind == "cpu":  # gloo does what this operator would, which a compiler had to build first

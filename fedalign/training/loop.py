@@ -26,14 +26,18 @@ def train(
     steps (scalar).
     """
     flat.load(start)
+    plain = correct is None and not sgd.weight_decay and not sgd.momentum
     velocity = torch.zeros_like(start) if sgd.momentum else None
     total = torch.zeros((), device=start.device)
     for rows, length in zip(order, lengths, strict=True):
         rows = rows[:length]
-        flat.gradient.zero_()
         loss = cross_entropy(flat.module(data.inputs[rows]).float(), data.labels[rows])
-        loss.backward()
         total += loss.detach()
+        if plain:
+            flat.step(loss, sgd.lr)
+            continue
+        flat.gradient.zero_()
+        loss.backward()
         gradient = flat.gradient
         if correct is not None:
             gradient = correct(gradient[None], flat.vector[None], start[None])[0]

@@ -75,6 +75,11 @@ class Classification:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
             self._flat = FlatModel(model.build(shape, classes), self._device)
+        if self._flat.random and batching == "vmap":
+            raise ConfigError(
+                f"{type(model).__name__} with dropout draws masks client by client: take "
+                "batching=loop (or model.dropout=[0,0])."
+            )
         self.layout = self._flat.layout
         self._initial = self._flat.vector.clone()
         self._place(splits, holdings)
@@ -144,29 +149,43 @@ class Classification:
             own = self._rows[task.client, task.poisoned]
             order, lengths = batch_order(len(own), task.work, self._sgd.batch_size, rng)
             orders.append((own[order], lengths))
-        start = torch.stack([task.vector for task in tasks]).to(self._device)
+        start = self._starts(tasks)
         with self._autocast:
-            at_once = self._batching == "vmap" and len(tasks) > 1
-            run = self._vmapped if at_once else self._looped
-            vectors, losses = run(start, orders, correct)
+            if self._batching == "vmap" and len(tasks) > 1:
+                vectors, losses = self._vmapped(start, orders, correct)
+                rows = vectors.sub_(start)
+            else:
+                rows, losses = self._looped(tasks, start, orders, correct)
         ids = [task.client for task in tasks]
         samples = [len(self._rows[task.client, task.poisoned]) for task in tasks]
         updates = Updates(
             clients=torch.tensor(ids),
-            rows=vectors.sub_(start),
+            rows=rows,
             samples=torch.tensor(samples),
             metrics={"train_loss": losses},
         )
         return updates, memories
 
-    def _looped(self, start, orders, correct) -> tuple[Tensor, Tensor]:
-        vectors, losses = torch.empty_like(start), torch.empty(len(start), device=self._device)
-        for i, (order, lengths) in enumerate(orders):
+    def _starts(self, tasks: Sequence[ClientTask]) -> Tensor:
+        """(k, d); one vector that all start from is not copied."""
+        first = tasks[0].vector
+        if all(task.vector is first for task in tasks):
+            return first.to(self._device).expand(len(tasks), -1)
+        return torch.stack([task.vector for task in tasks]).to(self._device)
+
+    def _looped(self, tasks, start, orders, correct) -> tuple[Tensor, Tensor]:
+        """Trained minus received, (k, d), and mean losses (k,)."""
+        moved, losses = start.new_empty(start.shape), start.new_empty(len(start))
+        for i, (task, (order, lengths)) in enumerate(zip(tasks, orders, strict=True)):
+            if self._flat.random:
+                where = {"round": task.round, "client": task.client, "edge": task.edge}
+                self._flat.address(self._seeds.key("dropout", **where))
             rows = torch.from_numpy(order).to(self._device)
-            vectors[i], losses[i] = loop.train(
+            vector, losses[i] = loop.train(
                 self._flat, start[i], self._pool, rows, lengths.tolist(), self._sgd, correct
             )
-        return vectors, losses
+            torch.sub(vector, start[i], out=moved[i])
+        return moved, losses
 
     def _vmapped(self, start, orders, correct) -> tuple[Tensor, Tensor]:
         steps = max(len(lengths) for _, lengths in orders)
@@ -195,6 +214,7 @@ class Classification:
             )
         data = self._splits[split]
         self._flat.load(vector)
+        self._flat.module.eval()
         right, loss = 0, 0.0
         for start in range(0, len(data), 1024):
             with self._autocast:
@@ -202,6 +222,7 @@ class Classification:
             labels = data.labels[start : start + 1024]
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(cross_entropy(logits, labels, reduction="sum"))
+        self._flat.module.train()
         return {"accuracy": right / len(data), "loss": loss / len(data)}
 
 

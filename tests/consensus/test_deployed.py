@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from os import getpid
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from consensus.archive import Archive
+from consensus.baselines.orderings import PbftOrdering
 from consensus.chain.store import ModelStore
 from consensus.deployed import Deployed, Observed, Seen
 from consensus.ordering import BftOrdering, RaftOrdering
@@ -19,10 +21,10 @@ from consensus.protocol import Ordered, PoFEL
 from consensus.transport import Processes
 from fedalign.core.agreement import Sealed
 from fedalign.core.contracts import Context, Updates
-from fedalign.core.errors import ConfigError, QuorumLostError
+from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
 from tests.consensus.rounds import MEAN, agree, proposals
 
-QUICK = Timeouts(5000, 1500, 1000, 1000, 500, 500, 1000)
+QUICK = Timeouts(5000, 1000, 1000, 1000, 500, 500, 1000)
 _numbers = count()
 
 
@@ -98,3 +100,95 @@ def test_real_servers_seal_what_the_simulation_seals(servers, make, n):
             assert verdict.members == expected.members == tuple(range(n))
             assert verdict.block.root == expected.block.root
             assert len(verdict.aggregate.accepted) == 1 and verdict.measured
+
+
+def test_a_server_that_was_away_learns_what_the_others_sealed(servers):
+    """It stops behind height 1; the others pass two heights without it, and in height 4 it is one
+    of three again. Where it was missing its weight is missing too: 10 + 20 of 60."""
+    group, chain = servers(raft, 3), raft()
+    group.round(1)
+    group.leave(2)
+    without = [group.round(r, [0, 1])[0] for r in (2, 3)]
+    agree(chain, 1)
+    assert [v.members for v in without] == [(0, 1)] * 2
+    expected = agree(chain, 2, late=(2,))
+    assert torch.equal(without[0].aggregate.vector, expected.aggregate.vector)
+    group.there[2] = group.start(2, height=1)
+    server = group.there[2]
+    for verdict in without:
+        assert server.final_without_it(5.0) is True and server.seat.mute
+        mine = group.ask(2, verdict.block.height, row=False)
+        assert mine.block.hash == verdict.block.hash and server.adopted
+        assert torch.equal(mine.aggregate.vector, verdict.aggregate.vector)
+    assert server.final_without_it(0.4) is None
+    verdicts = group.round(4)
+    assert all(v.members == (0, 1, 2) for v in verdicts.values())
+
+
+def test_without_a_quorum_the_run_waits_and_goes_on_when_one_returns(servers, monkeypatch):
+    """Two of three are needed; one alone says who is missing, how many must be there, and for how
+    long it waits."""
+    monkeypatch.setattr("consensus.deployed.GRACE_S", 0.3)
+    group = servers(raft, 3)
+    group.round(1)
+    group.leave(1)
+    group.leave(2)
+    with ThreadPoolExecutor(2) as pool:
+        alone = pool.submit(group.ask, 0, 2)
+        while not group.told:
+            assert not alone.done()
+        group.there[1] = group.start(1, height=1)
+        back = pool.submit(group.ask, 1, 2)
+        assert alone.result(20).block.hash == back.result(20).block.hash
+    assert [what for i, what, _ in group.told if i == 0] == ["paused", "resumed"]
+    sentence = group.told[0][2]
+    assert "1 of 3 edge servers hear each other, 2 must: 1, 2 are missing" in sentence
+    assert "waits up to 600 s" in sentence
+
+
+def test_nobody_waits_for_ever_and_the_height_is_begun_again(servers, monkeypatch):
+    """After wait_s the round ends with a sentence; its height is still to come, and comes."""
+    group = servers(lambda: raft(processes=Processes(wait_s=0.4)), 3)
+    group.round(1)
+    group.leave(1)
+    group.leave(2)
+    with pytest.raises(QuorumLostError, match=r"nobody came back in 0\.4 s: start them again"):
+        group.ask(0, 2)
+    assert group.there[0].chain.state.height == 1
+    group.leave(0)
+    group.there = {i: group.start(i, height=1) for i in range(3)}
+    assert {v.block.height for v in group.round(2).values()} == {2}
+
+
+def test_whoever_records_replays_what_was_sealed_and_finds_a_changed_model(servers):
+    """Observed decides once more on the servers' models, from any of them."""
+    group, watched = servers(raft, 3), raft()
+    verdict = group.round(1)[1]
+    home, altered = group.folder / "1", []
+
+    def source(height):
+        def model(root):
+            values = payload.from_bytes(ModelStore(home / "models").get(root))[0]
+            return values + np.int64(bool(altered))
+
+        return Seen(Archive(home).read(height), model, verdict.costs)
+
+    observer = Observed(watched, source, lambda: [s.word(Sealed()) for s in group.there.values()])
+    observer.open(None, 0)
+    altered.append(True)
+    rows = proposals(3)
+    about = Context(round=1, clients=rows.clients, weights=rows.samples.double())
+    with pytest.raises(IntegrityError, match="the models give another aggregate"):
+        observer.agree(rows, MEAN, about, Sealed(clock_s=1.0))
+    altered.clear()
+    seen = observer.agree(rows, MEAN, about, Sealed(clock_s=1.0))
+    assert seen.block == replace(verdict.block, signers=seen.block.signers)
+    assert torch.equal(seen.aggregate.vector, verdict.aggregate.vector)
+    assert observer.close(Sealed()).signers == (0, 1, 2)
+
+
+def test_orders_without_real_servers_are_refused():
+    with pytest.raises(ConfigError, match="not a PbftOrdering: take consensus=pofel"):
+        Ordered(4, 0, PbftOrdering(), transport="processes")
+    with pytest.raises(ConfigError, match="one of simulated, processes; got 'tcp'"):
+        raft(transport="tcp")

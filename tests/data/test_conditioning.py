@@ -32,7 +32,7 @@ def test_scores_become_labels_rounded_clipped_and_dropped():
 
 
 def test_conditions_refused():
-    with pytest.raises(ConfigError, match="score in 0 .. 4, got verbosity:5"):
+    with pytest.raises(ConfigError, match=r"score in 0 \.\. 4, got verbosity:5"):
         conditioned(WORLD, PROMPT, {"verbosity": 5})
     with pytest.raises(ConfigError, match="no label yet"):
         conditioned(WORLD, conditioned(WORLD, PROMPT, BEST), BEST)

@@ -51,6 +51,7 @@ def test_keygen_encrypts_where_a_passphrase_is_given(tmp_path, monkeypatch):
         (["start"], "comes one of"),
         (["up"], "--dir"),
         (["up", "--dir", "d", "--nodes", "many"], "invalid int value"),
+        (["up", "--dir", "d", "--order", "pbft"], "invalid choice: 'pbft'"),
         (["show", "--dir", "d"], "round"),
         (["status", "--dir", "d", "--fast"], "unrecognized arguments: --fast"),
     ],
@@ -73,6 +74,11 @@ def test_servers_that_do_not_answer_are_named(tmp_path, capsys):
 
 def test_up_refuses_another_number_of_servers(tmp_path):
     Deployment.create(tmp_path, 2, 1_000)
+    with pytest.raises(ConfigError, match="a chain ordered by raft: leave out --order"):
+        main(["up", "--dir", str(tmp_path), "--nodes", "2", "--order", "bft"])
+    with pytest.raises(ConfigError, match="needs 4 servers or more, got 3: raise --nodes"):
+        main(["up", "--dir", str(tmp_path / "new"), "--nodes", "3", "--order", "bft"])
+    assert not (tmp_path / "new").exists()
     with pytest.raises(ConfigError, match="a chain of 2 servers: --nodes 2"):
         main(["up", "--nodes", "4", "--dir", str(tmp_path)])
 

@@ -1,6 +1,7 @@
 """Real models and real data in a federation: any causal LM from a folder, offline."""
 
 import json
+import multiprocessing
 import socket
 from dataclasses import replace
 from math import log
@@ -176,3 +177,42 @@ def test_packing_micro_batches_and_recomputation_change_no_update(home):
     slim = text(home, tuning=frugal, precision="bfloat16")
     updates, _ = slim.train(tasks(slim, [0], steps=12), [{}])
     assert updates.rows.dtype == torch.float32 and float(updates.metrics["train_loss"][0]) < log(2)
+
+
+def _zero(home, *words):
+    given = [
+        "scenario=dpo_text", f"model.name={home / 'llama'}", f"data.root={home / 'data'}",
+        "clients=2", "rounds=1", "local_steps=2", "workload.batch_size=4", "data.evaluation=0",
+        "data.max_tokens=80", "peft.rank=2", "workload.lr=0.01", *words,
+    ]  # fmt: skip
+    return compose.study(given).cells[0]
+
+
+def test_what_a_rank_group_cannot_do_is_refused(home):
+    pytest.importorskip("deepspeed", reason="pip install 'fedalign[gpu]'")
+    for words, says in (
+        (["objective=rloo", "data=gsm8k"], "Rloo is none: take objective=dpo"),
+        (["runtime=processes"], "take runtime=inline"),
+        (["deepspeed.stage=3", "workload.packing=64"], r"packing=null, or deepspeed.stage=2"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            federation_cell.client_work(_zero(home, "deepspeed=zero", *words).config)
+    ids = {_zero(home, "deepspeed=zero", f"deepspeed.processes={n}").run_id for n in (1, 2)}
+    assert len(ids) == 2 and _zero(home).run_id not in ids
+
+
+@pytest.mark.slow
+def test_a_rank_group_plays_a_cell(home, tmp_path, monkeypatch):
+    """From the command line's words to the log: the loss of one process, within rounding."""
+    pytest.importorskip("deepspeed", reason="pip install 'fedalign[gpu]'")
+    monkeypatch.setenv("FEDALIGN_CACHE", str(home / "cache"))
+    losses = []
+    for words in ([], ["deepspeed=zero", "deepspeed.stage=2"]):
+        cell = _zero(home, *words)
+        federation_cell.play({**cell.config, "keep": "none"}, tmp_path / cell.run_id, {})
+        text = (tmp_path / cell.run_id / "events.jsonl").read_text().splitlines()
+        bodies = [json.loads(line) for line in text]
+        played = next(b for e in bodies if (b := e.get("body", e)).get("event") == "round")
+        losses.append(played["metrics"]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[0] < log(2)
+    assert not multiprocessing.active_children()

@@ -78,7 +78,7 @@ class Processes:
         """Blocks in task order; whoever is idle takes the next."""
         blocks = Blocks(tasks, self._site.block)
         waiting, answers = deque(range(len(blocks))), {}
-        self._await_a_worker()
+        self._await_workers()
         deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
         for index in range(len(blocks)):
             while index not in answers:
@@ -122,14 +122,17 @@ class Processes:
         there.close()
         return _Worker(device, process, here)
 
-    def _await_a_worker(self) -> None:
-        """Time limits begin when somebody can work: importing and building count for nobody."""
-        deadline = time.monotonic() + self._start_s
-        while not any(worker.ready for worker in self._workers):
+    def _await_workers(self) -> None:
+        """Somebody must be up, all where time is limited: importing and building count for nobody."""
+        deadline, enough_up = (
+            time.monotonic() + self._start_s,
+            any if self._timeout_s is None else all,
+        )
+        while not enough_up(worker.ready for worker in self._workers):
             if time.monotonic() > deadline:
                 raise FedalignError(
-                    f"No worker process came up within {self._start_s:g} s: raise runtime.start_s "
-                    "or take fewer runtime.processes."
+                    f"The worker processes were not up within {self._start_s:g} s: raise "
+                    "runtime.start_s or take fewer runtime.processes."
                 )
             for worker in self._speaking(deadline):
                 self._hear(worker, [], {})

@@ -10,8 +10,10 @@ import multiprocessing
 import pickle
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ class RankGroup:
         processes: int, devices: Sequence[str] = ("cpu",), threads: int = 1,
     ):  # fmt: skip
         context, port = multiprocessing.get_context("spawn"), _free_port()
-        self._ranks = []
+        self._ranks: list[tuple[BaseProcess, Connection]] = []
         for rank in range(processes):
             here, there = context.Pipe()
             device = devices[rank % len(devices)]
@@ -42,6 +44,7 @@ class RankGroup:
             process.start()
             there.close()
             self._ranks.append((process, here))
+        self._finalizer = weakref.finalize(self, _close, self._ranks)
         facts = self._answer()
         self.layout, self.clients, self.source = facts["layout"], facts["clients"], facts["source"]
         self.splits, self._initial = facts["splits"], facts["initial"]
@@ -73,15 +76,8 @@ class RankGroup:
         return self._call("samples", vector)
 
     def close(self) -> None:
-        """End all ranks."""
-        for _, pipe in self._ranks:
-            pipe.close()
-        for process, _ in self._ranks:
-            process.join(timeout=5)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        self._ranks = []
+        """End all ranks; so does dropping the last reference to the group."""
+        self._finalizer()
 
     def _call(self, name: str, *arguments: Any) -> Any:
         message = pack((name, arguments))
@@ -115,6 +111,17 @@ class RankGroup:
         for process, _ in self._ranks:
             process.kill()
         self.close()
+
+
+def _close(ranks: list[tuple[BaseProcess, Connection]]) -> None:
+    for _, pipe in ranks:
+        pipe.close()
+    for process, _ in ranks:
+        process.join(timeout=5)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    ranks.clear()
 
 
 def _serve(

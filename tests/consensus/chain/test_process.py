@@ -1,6 +1,5 @@
 """Four operating system processes: one chain, killed and restarted servers, a stock web3 client."""
 
-import json
 import os
 import signal
 import subprocess
@@ -23,8 +22,9 @@ ROOT = Path(__file__).parents[3]
 class Four:
     """The servers of a folder; they end with the block."""
 
-    def __init__(self, folder):
-        self.folder, self.deployment = folder, Deployment.create(folder, 4, int(time.time()))
+    def __init__(self, folder, **how):
+        self.folder = folder
+        self.deployment = Deployment.create(folder, 4, int(time.time()), **how)
         self.running = {}
 
     def __enter__(self):
@@ -79,20 +79,29 @@ class Four:
 
 
 @pytest.mark.slow
-def test_a_chain_of_processes_outlives_the_kill_of_any_one_and_nobody_forks(tmp_path):
-    with Four(tmp_path) as four:
+@pytest.mark.parametrize("order", ["raft", "bft"])
+def test_a_chain_of_processes_outlives_the_kill_of_any_one_and_nobody_forks(tmp_path, order):
+    """Raft's log keeps 8 entries: the killed server, 5 blocks behind, is handed a state by hash and
+    fetches the blocks by their seals. BFT's heights come with their certificates."""
+    with Four(tmp_path, order=order, snapshot_every=8) as four:
         first = four.pay(0, through=1)
         for node in range(4):
             four.until(lambda node=node: four.settled(first, node), "the payment on every server")
-        leader = json.loads(_post(four, 0, "fedalign_status"))["result"]["leader"]
+        told = _status(four, 0)
+        leader = told["leader"]
+        assert (told["order"], told["voters"]) == (order, [0, 1, 2, 3])
         four.kill(leader)
         alive = sorted(four.running)
-        second = four.pay(1, through=alive[0])
-        four.until(lambda: four.settled(second, alive[1]), "a payment without the old leader")
+        for nonce in range(1, 6):
+            sent = four.pay(nonce, through=alive[nonce % 3])
+            four.until(lambda sent=sent: four.settled(sent, alive[0]), "payments without it")
+        if order == "raft":
+            assert _status(four, alive[0])["log"] > 8  # where the log that is left begins
         four.start(leader)
-        four.until(lambda: four.settled(second, leader), "the restarted server catches up")
-        third = four.pay(2, through=leader)
-        four.until(lambda: four.settled(third, alive[2]), "the restarted server takes part")
+        four.until(lambda: four.settled(sent, leader), "the restarted server catches up")
+        last = four.pay(6, through=leader)
+        four.until(lambda: four.settled(last, alive[2]), "the restarted server takes part")
+        assert _status(four, leader)["ready"]
         height = min(four.heights().values())
         hashes = {four.web3(node).eth.get_block(height)["hash"] for node in range(4)}
         assert len(hashes) == 1
@@ -105,9 +114,8 @@ def test_a_chain_of_processes_outlives_the_kill_of_any_one_and_nobody_forks(tmp_
     assert four.codes == [0, 0, 0, 0]
 
 
-def _post(four, node, method):
-    web3 = four.web3(node)
-    return json.dumps(dict(web3.provider.make_request(method, [])))
+def _status(four, node):
+    return dict(four.web3(node).provider.make_request("fedalign_status", []))["result"]
 
 
 @pytest.mark.slow
@@ -133,6 +141,8 @@ def test_a_deployment_comes_back_from_its_folder(tmp_path):
     made = Deployment.create(tmp_path, 3, 1_000)
     assert Deployment.read(tmp_path) == made and len(set(made.rpc_ports)) == 3
     assert made.genesis.needs(3) == 2  # a majority: servers only stop
+    other = Deployment.create(tmp_path / "bft", 4, 1_000, order="bft", snapshot_every=7)
+    assert Deployment.read(tmp_path / "bft") == other and other.genesis.needs(4) == 3
     for node in range(3):
         key = keystore.load(tmp_path / f"node-{node}" / "key.json")
         assert key.node_id.hex() == made.members[node]
@@ -148,6 +158,10 @@ def test_folders_without_a_chain_are_named(tmp_path):
         Deployment.read(tmp_path)
     with pytest.raises(ConfigError, match=r"1 \.\. 64 servers, got 0"):
         Deployment.create(tmp_path / "new", 0, 1)
+    with pytest.raises(ConfigError, match="needs 4 servers or more, got 3"):
+        Deployment.create(tmp_path / "new", 3, 1, order="bft")
+    with pytest.raises(ConfigError, match="one of raft, bft and snapshot_every at least 1"):
+        Deployment.create(tmp_path / "new", 4, 1, snapshot_every=0)
 
 
 def test_a_server_with_anothers_key_does_not_start(tmp_path):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import process_time
 
+from consensus.work import DONE
 from fedalign.core.agreement import Cost
 from fedalign.core.errors import ConfigError
 
@@ -30,6 +31,7 @@ class Ledger:
         self._phases: dict[str, dict[str, float]] = {}
         self._open: list[str] = []  # phases under way, the innermost last
         self._since = 0.0
+        self._signatures = self._hashes = 0  # of this process, when it was looked at last
 
     def sent(self, phase: str, size: int, model: bool = False) -> None:
         """A message of `size` bytes left a server."""
@@ -42,7 +44,8 @@ class Ledger:
 
     @contextmanager
     def working(self, phase: str) -> Iterator[None]:
-        """Process time of a block counts to `phase`; a block inside interrupts the outer one."""
+        """Process time, signatures and hashes of a block count to `phase`; a block inside
+        interrupts the outer one."""
         self._charge()
         self._open.append(phase)
         try:
@@ -52,10 +55,14 @@ class Ledger:
             self._open.pop()
 
     def _charge(self) -> None:
-        now = self._clock()
+        now, signatures, hashes = self._clock(), DONE.signatures, DONE.hashes
         if self._open:
-            self._add(self._open[-1], "cpu_s", now - self._since)
-        self._since = now
+            phase = self._open[-1]
+            self._add(phase, "cpu_s", now - self._since)
+            if hashes > self._hashes or signatures > self._signatures:
+                self._add(phase, "signatures", signatures - self._signatures)
+                self._add(phase, "hashes", hashes - self._hashes)
+        self._since, self._signatures, self._hashes = now, signatures, hashes
 
     def costs(self) -> dict[str, Cost]:
         """phase -> Cost."""

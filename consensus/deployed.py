@@ -24,16 +24,17 @@ from consensus.archive import Record
 from consensus.audit import replay
 from consensus.costs import Ledger
 from consensus.encoding import unpack
+from consensus.identity import Key
 from consensus.pofel.messages import Entry
 from consensus.pofel.state import State
 from consensus.pofel.task import Evaluated, Task
 from consensus.protocol import Chain, Faulty
-from consensus.seat import Seat
+from consensus.seat import Seat, Tls
 from consensus.server import Server
 from consensus.transport import signed
 from fedalign.core.agreement import Audited, Cost, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Context, Defense, Updates
-from fedalign.core.errors import DataError, QuorumLostError
+from fedalign.core.errors import ConfigError, DataError, QuorumLostError
 
 GRACE_S = 2.0  # a connection may break and come back without a word
 Tell = Callable[[str, str], None]  # (what happened, a sentence)
@@ -43,11 +44,28 @@ class Deployed:
     """The consensus of server `index`; one row at most is proposed here, its own.
 
     chain: as configured. addresses: of all servers, "unix:PATH" or "tcp:HOST:PORT". tell: called
-    with "paused" and "resumed".
+    with "paused" and "resumed". key: its own, None takes the one from the seed. tls: contexts
+    (server, client) as of `mutual`, or None.
     """
 
-    def __init__(self, chain: Chain, index: int, addresses: Mapping[int, str], tell: Tell):
-        self.chain, self.index, self.tell = chain, index, tell
+    def __init__(
+        self,
+        chain: Chain,
+        index: int,
+        addresses: Mapping[int, str],
+        tell: Tell,
+        key: Key | None = None,
+        tls: Tls | None = None,
+    ):
+        self.chain, self.index, self.tell, self._tls = chain, index, tell, tls
+        server = chain.members[index]
+        server.key = key or server.key
+        wanted = chain.settings.members[index]
+        if server.key.node_id != wanted:
+            raise ConfigError(
+                f"Server {index} is 0x{wanted.hex()}, but this key is of "
+                f"0x{server.key.node_id.hex()}: give the key file of that server."
+            )
         self._addresses, chain.wire = addresses, self
         self._lonely_s: float | None = None  # since when there is no quorum
         self._paused = False
@@ -62,7 +80,7 @@ class Deployed:
         """As `Chain.open`; then this server takes part in the network."""
         last = self.chain.open(folder, height)
         server = self.chain.members[self.index]
-        self.seat = Seat(server, self.chain.ordering, self._addresses, folder)
+        self.seat = Seat(server, self.chain.ordering, self._addresses, folder, self._tls)
         self.seat.open()
         return last
 
@@ -86,6 +104,10 @@ class Deployed:
         me = self.chain.settings.members[self.index]
         self.seat.mute = me not in [node for node, _ in facts["aggregate"][2]]
         return self.seat.mute
+
+    def all_done(self) -> bool:
+        """Whether all servers have the last block that this one has."""
+        return self.seat.all_beyond(self.chain.state.height)
 
     def forget(self, height: int) -> None:
         """Models up to this height will not be asked for any more."""

@@ -6,11 +6,11 @@ domain separation is our derivation. The EVM's `ecrecover` accepts the same sign
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from consensus.work import DONE, sha256
 from fedalign.core.errors import ConfigError
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -29,14 +29,14 @@ def digest(
 
     All six are inside, so a signature fits no other message type, chain, round, view or signer.
     """
-    return hashlib.sha256(
+    return sha256(
         prefixed(domain.encode("ascii"))
         + chain_id.to_bytes(8, "big")
         + round_.to_bytes(8, "big")
         + view.to_bytes(4, "big")
         + prefixed(node_id)
         + prefixed(body)
-    ).digest()
+    )
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Key:
 
     def sign(self, message: bytes) -> bytes:
         """65 bytes r ‖ s ‖ v over a 32-byte digest; deterministic (RFC 6979), s low, v in {0, 1}."""
+        DONE.signatures += 1
         return self._private.sign_recoverable(message, hasher=None)
 
     def __reduce__(self):
@@ -85,6 +86,7 @@ def recover(message: bytes, signature: bytes) -> bytes | None:
 
     if refusal(signature) is not None:
         return None
+    DONE.signatures += 1
     try:
         return _address(PublicKey.from_signature_and_message(signature, message, hasher=None))
     except ValueError:  # r is no point of the curve

@@ -105,12 +105,12 @@ class Chain:
             )
         if self.max_aborts < 0:
             raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
-        check(self.transport, self.ordering)
+        check(self.transport, self.ordering, self.processes, n)
         self.wire: Wire = Simulated()
         self._seeds = Seeds(seed)
         self.wallet = wallets(self._seeds)
         keys = [Key(self._seeds.key("server_key", server=i)) for i in range(n)]
-        self.settings = self._settings(tuple(key.node_id for key in keys))
+        self.settings = self._settings(self.processes.nodes or tuple(k.node_id for k in keys))
         self.members = [self._server(i, key) for i, key in enumerate(keys)]
         self._archive, self._last, self._aborts = Archive(None), None, 0
 

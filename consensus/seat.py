@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import threading
 import time
 from collections import deque
@@ -37,33 +38,41 @@ from consensus.pofel.messages import Entry, Kind
 from consensus.server import Server
 from fedalign.core.errors import DataError, FedalignError, IntegrityError
 
-ORDER, GET, GIVE, FINAL, WANT, BLOCK = range(6)
+ORDER, GET, GIVE, FINAL, WANT, BLOCK, AT = range(7)
 SHAPES = {ORDER: (int, bytes), GET: (bytes,), GIVE: (bytes, bytes), FINAL: (bytes,), WANT: (int,),
-          BLOCK: (int, bytes)}  # fmt: skip
+          BLOCK: (int, bytes), AT: (int,)}  # fmt: skip
 LONGEST = Limits(frame_bytes=1 << 30, queue_bytes=1 << 30)
 EARLY = 4096  # frames of the next height kept until it begins here
 NOBODY = -1
+Tls = tuple[ssl.SSLContext, ssl.SSLContext]
 START_S = 30.0
 
 
 class Seat:
     """Server `server` of a chain. addresses: of all servers, by position. folder: blocks, models
-    and the log of the order; what is there of an earlier process is gone on with."""
+    and the log of the order; what is there of an earlier process is gone on with. tls: contexts
+    (server, client), or None."""
 
     def __init__(
-        self, server: Server, ordering: Ordering, addresses: Mapping[int, str], folder: Path
+        self,
+        server: Server,
+        ordering: Ordering,
+        addresses: Mapping[int, str],
+        folder: Path,
+        tls: Tls | None = None,
     ):
         self.server, self._ordering, self._folder = server, ordering, folder
         settings, self._me = server.machine.settings, server.index
         members = dict(enumerate(settings.members))
         mine = Credentials(self._me, server.key, settings.chain_id, members)
-        self._network = ProcessNetwork(mine, addresses, self._received, LONGEST)
+        self._network = ProcessNetwork(mine, addresses, self._received, LONGEST, tls)
         self.archive, self.models = Archive(folder), ModelStore(folder / "models")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._order: LiveOrder | None = None
         self._early: deque[tuple[int, int, bytes]] = deque(maxlen=EARLY)
         self._blocks: dict[int, Future[Record]] = {}  # heights that were asked for
+        self._heights: dict[int, int] = {}  # where the others are
         self._fresh()
 
     # ------------------------------------------------------------ from the round's thread
@@ -101,6 +110,11 @@ class Seat:
             with suppress(TimeoutError):
                 return answer.result(0.3)
         return None
+
+    def all_beyond(self, height: int) -> bool:
+        """Whether every server has said that this height is over for it."""
+        others = set(range(len(self.server.machine.settings.members))) - {self._me}
+        return all(self._heights.get(peer, 0) > height for peer in others)
 
     def forget(self, height: int) -> None:
         """Drop the models of all blocks up to this one."""
@@ -157,12 +171,14 @@ class Seat:
         early, self._early = list(self._early), deque(maxlen=EARLY)
         for frame in early:
             self._of_order(*frame)
+        self._everybody(AT, self.height)
 
     # ------------------------------------------------------------ what comes in
 
     def _received(self, sender: int, frame: bytes) -> None:
         handlers = {ORDER: self._of_order, GET: self._serve, GIVE: self._given,
-                    FINAL: self._signed, WANT: self._wanted, BLOCK: self._block}  # fmt: skip
+                    FINAL: self._signed, WANT: self._wanted, BLOCK: self._block,
+                    AT: self._at}  # fmt: skip
         try:
             kind, *rest = unpack(frame)
             if tuple(map(type, rest)) != SHAPES[kind]:
@@ -221,6 +237,9 @@ class Seat:
         except (DataError, IntegrityError):
             return None
 
+    def _at(self, sender: int, height: int) -> None:
+        self._heights[sender] = height
+
     def _wanted(self, sender: int, height: int) -> None:
         if height in self.archive.heights():
             self._send(sender, BLOCK, height, self.archive.read(height).encode())
@@ -272,13 +291,16 @@ class Seat:
 
     def _again(self) -> None:
         self._loop.call_later(AGAIN_MS / 1000, self._again)
+        now = time.monotonic()
         if self._order is None or not self._begun or self._done.done():
+            if now - self._asked > 1.0:
+                self._asked = now
+                self._everybody(AT, self.height)
             return
         if self._order.failed is not None:
             self._failed(self._order.failed)
             return
         self._guarded(lambda: self._act(self.server.again()))
-        now = time.monotonic()
         if now - max(self._since, self._asked) > 1.0:
             self._asked = now
             self._everybody(WANT, self.height)

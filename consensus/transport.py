@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from consensus.actions import Action
 from consensus.costs import Ledger
 from consensus.group import Group
+from consensus.identity import NODE_ID_BYTES
 from consensus.network.simulated import SimulatedNetwork
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
 from consensus.pofel.messages import Entry, Final
@@ -28,13 +29,32 @@ Transport = Literal["simulated", "processes"]
 
 @dataclass(frozen=True)
 class Processes:
-    """Of servers in processes of their own. restarts: how often one that ended is started again,
-    >= 0. wait_s: how long all wait for a quorum to return before they end, to be continued, > 0."""
+    """Of servers in processes of their own.
+
+    restarts: how often one that ended is started again, >= 0. wait_s: how long all wait for a
+    quorum to return before they end, to be continued, > 0. identities: the servers' addresses
+    (20 bytes, hexadecimal), each of whose keys only its server has; none: keys from the seed.
+    """
 
     restarts: int = 3
     wait_s: float = 600.0
+    identities: Sequence[str] = ()
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """The identities as bytes."""
+        return tuple(bytes.fromhex(name.removeprefix("0x")) for name in self.identities)
 
     def __post_init__(self) -> None:
+        try:
+            wrong = [node for node in self.nodes if len(node) != NODE_ID_BYTES]
+        except ValueError:
+            wrong = list(self.identities)
+        if wrong or len(set(self.nodes)) != len(self.nodes):
+            raise ConfigError(
+                "identities are distinct addresses of 20 bytes in hexadecimal, as `fedalign chain "
+                f"keygen` prints them; got {list(self.identities)}."
+            )
         if self.restarts < 0 or self.wait_s <= 0:
             raise ConfigError(
                 "Server processes need restarts >= 0 and wait_s > 0, got "
@@ -88,8 +108,14 @@ class Simulated:
         return tuple(signed(chain, server, told) for server in there)
 
 
-def check(transport: str, ordering: Ordering) -> None:
+def check(transport: str, ordering: Ordering, processes: Processes, servers: int) -> None:
     """Raise ConfigError where a transport does not exist, or cannot carry this order."""
+    given = len(processes.identities)
+    if given and (transport != "processes" or given != servers):
+        raise ConfigError(
+            f"identities are of servers with keys of their own: one for each of {servers}, with "
+            f"consensus.transport=processes; got {given} with {transport}."
+        )
     if transport not in get_args(Transport):
         raise ConfigError(
             f"consensus.transport is one of {', '.join(get_args(Transport))}; got {transport!r}."

@@ -64,7 +64,6 @@ def added(partial: Partial | None, updates: Tensor, factors: Tensor, weights: Te
     if partial is None:
         total = torch.zeros(updates.shape[1], dtype=torch.float64, device=updates.device)
         partial = Partial(total)
-    total = partial.total.clone()
     for factor, row in zip(factors.tolist(), updates, strict=True):
-        total.add_(row, alpha=factor)
-    return Partial(total, partial.weight + float(weights.sum()), partial.count + len(updates))
+        partial.total.add_(row, alpha=factor)  # in place: d may be large, and blocks many
+    return Partial(partial.total, partial.weight + float(weights.sum()), partial.count + len(updates))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import ssl
 import sys
 import threading
 import time
@@ -20,7 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from consensus.chain import keystore
 from consensus.deployed import Deployed
+from consensus.identity import Key
+from consensus.network.tls import mutual
+from consensus.seat import Tls
 from experiments import federation_cell
 from experiments.run_folder import RunFolder, load_yaml
 from fedalign.core import memory
@@ -36,22 +41,40 @@ NO_QUORUM = 75  # exit code: the others are gone; to be continued
 DONE, COLLECTED = "done", "collected"  # files by which a launcher speaks to its edge servers
 LINGER_S = 60.0  # started by hand, it serves those behind for so long after its last round
 LOCK_S = 5.0
+LAST_WORD_S = 0.5  # to tell the others so
 SEEK_S = 3.0  # to find out whether the others went on meanwhile
 SPARE = 8  # heights whose models are kept beyond what the launcher has recorded
 
 
-def run(file: Path, index: int, launched: bool) -> int:
-    """Serve to the end of the run; the exit code."""
+def run(
+    file: Path,
+    index: int,
+    launched: bool,
+    key: Path | None = None,
+    passphrase: Path | None = None,
+    tls: Path | None = None,
+) -> int:
+    """Serve to the end of the run; the exit code. key, passphrase: files, where the plan names the
+    servers' identities. tls: a folder with ca.crt, server.crt and server.key."""
     plan, folder = read(file), file.parent
     if not 0 <= index < len(plan["addresses"]):
         raise ConfigError(
             f"{file} names {len(plan['addresses'])} edge servers, 0 .. "
             f"{len(plan['addresses']) - 1}; there is no {index}."
         )
+    given = plan["config"]["consensus"]["processes"]["identities"]
+    if bool(given) != (key is not None):
+        raise ConfigError(
+            f"{file} names identities, so every edge server needs its own: --key FILE."
+            if given
+            else f"{file} names no identities, so --key {key} opens nothing: leave it out."
+        )
     with locked(folder, index):
         if launched:
             threading.Thread(target=_end_with_launcher, daemon=True).start()
-        mine = {"index": index, "addresses": plan["addresses"], "launched": launched}
+        files = {"key": key, "passphrase": passphrase, "tls": tls}
+        named = {name: path and str(path.resolve()) for name, path in files.items()}
+        mine = {"index": index, "addresses": plan["addresses"], "launched": launched, **named}
         try:
             play({**plan["config"], "edge": mine}, folder / str(index), plan["environment"])
         except QuorumLostError as error:
@@ -108,7 +131,10 @@ class _EdgeServer:
         self._files = RunFolder(folder, config, environment)
         parts = federation_cell.federation(config)
         addresses = dict(enumerate(config["edge"]["addresses"]))
-        self._consensus = Deployed(parts.consensus, self._index, addresses, self._tell)
+        self._consensus = Deployed(
+            parts.consensus, self._index, addresses, self._tell, _key(config["edge"]),
+            _tls(config["edge"]),
+        )  # fmt: skip
         self._parts: Federation = replace(parts, consensus=self._consensus)
 
     def play(self) -> None:
@@ -129,9 +155,11 @@ class _EdgeServer:
         """Serve those that are behind until nobody needs it any more."""
         until = time.monotonic() + LINGER_S
         while not (self._folder.parent / DONE).exists():
-            if not self._launched and time.monotonic() > until:
-                return
             time.sleep(0.05)
+            over = time.monotonic() > until or self._consensus.all_done()
+            if not self._launched and over:
+                time.sleep(LAST_WORD_S)
+                return
 
     def close(self) -> None:
         self._consensus.close()
@@ -180,6 +208,26 @@ class _EdgeServer:
     def _tell(self, what: str, why: str) -> None:
         self._files.log.append(what, why=why, at=now())
         print(f"edge server {self._index}: {why}", file=sys.stderr, flush=True)
+
+
+def _key(mine: Mapping[str, Any]) -> Key | None:
+    """The key of this edge server alone, if it has a file of its own."""
+    if mine["key"] is None:
+        return None
+    passphrase = mine["passphrase"] and Path(mine["passphrase"]).read_text().strip()
+    return keystore.load(Path(mine["key"]), passphrase or None)
+
+
+def _tls(mine: Mapping[str, Any]) -> Tls | None:
+    if mine["tls"] is None:
+        return None
+    home = Path(mine["tls"])
+    try:
+        return mutual(home / "server.crt", home / "server.key", home / "ca.crt")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"{home} must hold ca.crt, server.crt and server.key that belong together: {error}."
+        ) from error
 
 
 def report_path(folder: Path, round: int) -> Path:

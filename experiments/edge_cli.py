@@ -11,9 +11,12 @@ from typing import Any
 from fedalign.core.errors import ConfigError
 
 HELP = """\
-  fedalign edge plan FILE --hosts HOST:PORT ... -- scenario=single consensus=pofel ...
-                                                what all edge servers of one run share
+  fedalign edge plan FILE --hosts HOST:PORT ... [--identities 0x... ...] -- scenario=single ...
+                                                what all edge servers of one run share; identities
+                                                are what `fedalign chain keygen` prints
   fedalign edge --config FILE --index I         edge server I; ends with the run or with Ctrl-C
+      [--key FILE] [--passphrase-file FILE]     its key, where the plan names identities
+      [--tls FOLDER]                            mutual TLS: ca.crt, server.crt, server.key there
   fedalign edge record FILE                     the run's folder, from what they left beside FILE
 """
 
@@ -30,17 +33,21 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--index", type=int, required=True)
     parser.add_argument("--launched", action="store_true", help="end when standard input closes")
+    for name in ("--key", "--passphrase-file", "--tls"):
+        parser.add_argument(name, type=Path)
     asked = parser.parse_args(words)
     from experiments import edge
 
     signal.signal(signal.SIGTERM, _stop)
-    return edge.run(asked.config.resolve(), asked.index, asked.launched)
+    more = (asked.key, asked.passphrase_file, asked.tls)
+    return edge.run(asked.config.resolve(), asked.index, asked.launched, *more)
 
 
 def _plan(words: Sequence[str]) -> int:
     parser = _Parser(prog="fedalign edge plan")
     parser.add_argument("file", type=Path)
     parser.add_argument("--hosts", nargs="+", required=True)
+    parser.add_argument("--identities", nargs="+", default=[])
     told = list(words)
     split = told.index("--") if "--" in told else len(told)
     asked = parser.parse_args(told[:split])
@@ -51,6 +58,10 @@ def _plan(words: Sequence[str]) -> int:
     if len(study.cells) != 1:
         raise ConfigError(f"One run has one plan; these words name {len(study.cells)} runs.")
     config = {**study.cells[0].config, "keep": study.settings["keep"] or "last"}
+    consensus = {**config["consensus"]}
+    if "processes" in consensus:
+        consensus["processes"] = {**consensus["processes"], "identities": asked.identities}
+    config["consensus"] = consensus
     _check(config, asked.hosts)
     file = asked.file.resolve()
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -35,10 +35,11 @@ from fedalign.core.vectors import Layout
 from fedalign.federation.hierarchy import sealed
 from fedalign.federation.parts import Federation, Outcome, Schedule
 from fedalign.federation.round import global_round
-from fedalign.federation.runtimes import placement
+from fedalign.federation.runtimes import determinism, placement
 from fedalign.federation.runtimes.client_work import ClientWork, Site, check_waiting
 from fedalign.federation.runtimes.flower.engines import moved, refuse
 from fedalign.federation.sampling import Sampling, choose_attackers
+from fedalign.training import heap
 
 Config = Mapping[str, Any]
 
@@ -118,6 +119,8 @@ def federation(config: Config) -> Federation:
 def client_work(config: Config, device: str | None = None) -> ClientWork:
     """Workload and algorithm; also what a worker process builds for its device."""
     torch.set_num_threads(config["threads"])
+    heap.keep()
+    determinism.fix(device or config["device"], config.get("deterministic", True))
     attack, attackers = build(config["attack"]), sampling(config).attackers
     made = workload(config, attackers, attack, device or config["device"])
     seeds = Seeds(config["seed"])

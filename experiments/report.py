@@ -34,7 +34,7 @@ from experiments.recovery import Recovery
 from experiments.results import StudyResults, manifest
 from experiments.spoken import spoken
 from experiments.statistics import is_faker
-from experiments.tables import Long, Matrix, external, several, several
+from experiments.tables import Long, Matrix, external, several
 from experiments.traces import is_trace
 from experiments.typeset import Entry, Table
 from fedalign.core.errors import DataError, UnknownNameError

@@ -11,6 +11,7 @@ from experiments.results import StudyResults
 
 MOST_RUNS = 6
 MOST_ROWS = 5
+LONGEST = 200  # letters of a text in a table
 
 
 def spoken(study: StudyResults) -> str:
@@ -25,17 +26,24 @@ def spoken(study: StudyResults) -> str:
 
 
 def _table(rows: list[Mapping[str, Any]]) -> str:
-    """Gold rewards stand behind the answers."""
-    lines = ["| prompt | before | gold | after | gold |", "| --- | --- | --- | --- | --- |"]
+    """Gold rewards stand behind the answers, where somebody knows them."""
+    judged = "gold_before" in rows[0]
+    keys = ("prompt", "before", "gold_before", "after", "gold_after")
+    keys = keys if judged else ("prompt", "before", "after")
+    heads = [key if not key.startswith("gold") else "gold" for key in keys]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(keys) + "|"]
     for row in rows:
-        words = (row["prompt"], row["before"], row["gold_before"], row["after"], row["gold_after"])
-        lines.append("| " + " | ".join(_cell(word) for word in words) + " |")
+        lines.append("| " + " | ".join(_cell(row[key]) for key in keys) + " |")
     return "\n".join(lines)
 
 
 def _cell(word: Any) -> str:
-    text = str(word).replace("|", "\\|")
-    return f"`{text}`" if isinstance(word, str) else text
+    if not isinstance(word, str):
+        return str(word)
+    text = " ".join(word.split())
+    text = text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    text = text.replace("|", "\\|").replace("`", "'")
+    return f"`{text}`" if text else "(nothing)"
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:

@@ -39,7 +39,7 @@ def blocks(
     try:
         consensus.open(folder / "chain")
         audited = consensus.audit(asked)
-        closing = consensus.close(_sealed(events[-2]))
+        ending = consensus.ending(_sealed(events[-2])).hex() if told else None
     except (DataError, IntegrityError) as lie:
         raise IntegrityError(f"{folder}/chain: {lie}") from lie
     if [one.block.height for one in audited] != sorted(told):
@@ -53,7 +53,7 @@ def blocks(
         again = one.aggregate
         if again is not None and of_tensor(again.vector) != event["meeting"]["aggregate"]:
             _lie(folder, event, "the edges' aggregate is not what the rule gives")
-    if closing is None or closing.hash.hex() != end["closing"]:
+    if ending != end["closing"]:
         raise IntegrityError(f"{folder}: the closing block does not seal the last model.")
     return len(audited)
 

@@ -9,9 +9,11 @@ from experiments import ranks
 from experiments.build import build
 from fedalign.algorithms.cluster import Cluster
 from fedalign.algorithms.personal import PersonalPart
+from fedalign.algorithms.posthoc_realign import PosthocRealign
 from fedalign.core.contracts import Algorithm, DataAttack, Workload
 from fedalign.core.errors import ConfigError
 from fedalign.core.personal import Personal
+from fedalign.core.preferences import RatingAttack
 from fedalign.core.seeds import Seeds
 from fedalign.data.population_classes import PopulationClasses
 from fedalign.training.deepspeed import Zero
@@ -95,6 +97,8 @@ def _alignment(
     from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
     from fedalign.objectives.reward_combined import RewardCombined
     from fedalign.objectives.reward_regression import RewardRegression
+    from fedalign.objectives.rloo import Rloo
+    from fedalign.training.loops import loop, steered
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
     from fedalign.workloads.reward_model import RewardModel, RewardTask
@@ -111,6 +115,18 @@ def _alignment(
         adapter = WithLocal(adapter, algorithm.part)
     rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
     data, model = build(config["data"]), build(config["model"])
+    learns = isinstance(objective, RewardRegression | RewardCombined) or steered(objective)
+    if isinstance(attack, RatingAttack) and not learns:
+        raise ConfigError(
+            f"{type(attack).__name__} lies in ratings, which {type(objective).__name__} never sees: "
+            "take objective=reward_regression or objective=steerlm."
+        )
+    pairwise = loop(objective) is None and not isinstance(objective, Rloo)
+    if isinstance(algorithm, PosthocRealign) and not (pairwise and objective.reference == "sft"):
+        raise ConfigError(
+            f"algorithm=posthoc_realign tunes on pairs against the merged model as reference, which "
+            f"{type(objective).__name__} has not: take objective=dpo."
+        )
     if isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined):
         _plain_reward(config, data)
         return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)

@@ -74,7 +74,7 @@ def test_imports_point_one_way():
 HOMES = {  # heavy library -> its one family
     "cvxpy": "incentives", "gymnasium": "incentives",
     "eth": "consensus", "vyper": "consensus", "web3": "consensus",
-    "transformers": "fedalign/models", "peft": "fedalign/models",
+    "transformers": "fedalign/models", "peft": "fedalign/models", "deepspeed": "fedalign/training",
     "flwr": "fedalign/federation/runtimes/flower",
 }  # fmt: skip
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import NamedTuple
 
 from consensus.baselines._replica import Batch, digest_of
+from consensus.work import sha256
 
 GENESIS = bytes(32)
 
@@ -28,7 +28,7 @@ class Block(NamedTuple):
 
     @property
     def hash(self) -> bytes:
-        return sha256(self.content + self.proof).digest()
+        return sha256(self.content + self.proof)
 
 
 class Tree:
@@ -90,7 +90,7 @@ class Tree:
 
     def missing(self, pool: Mapping[bytes, bytes]) -> Batch:
         """What of a pool (digest -> entry) the chosen branch does not hold yet."""
-        held = {sha256(data).digest() for b in self.branch(self.confirmed) for data in b.batch}
+        held = {sha256(data) for b in self.branch(self.confirmed) for data in b.batch}
         return tuple(data for name, data in pool.items() if name not in held)
 
     def bury(self, depth: int) -> list[Block]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from consensus.orderer import Proposed
+from consensus.work import sha256
 
 ALL = -1  # every other server
 Batch = tuple[bytes, ...]
@@ -57,7 +57,7 @@ class Replica:
     def remember(self, batch: Sequence[bytes]) -> None:
         """Proposals of one's own that went to the leader: a reason to watch it."""
         for data in batch:
-            name = sha256(data).digest()
+            name = sha256(data)
             if name not in self._ordered:
                 self.pool[name] = data
 
@@ -95,7 +95,7 @@ class Replica:
     def deliver(self, batch: Batch) -> None:
         """The next entries of the order; what was there before is not applied twice."""
         for data in batch:
-            name = sha256(data).digest()
+            name = sha256(data)
             self.pool.pop(name, None)
             if name not in self._ordered:
                 self._ordered.add(name)
@@ -116,7 +116,7 @@ class Gossiping(Replica):
         self._keep(batch)
 
     def _keep(self, batch: Sequence[bytes]) -> Batch:
-        fresh = {sha256(data).digest(): data for data in batch}
+        fresh = {sha256(data): data for data in batch}
         fresh = {k: v for k, v in fresh.items() if k not in self._ordered and k not in self.pool}
         self.pool |= fresh
         return tuple(fresh.values())
@@ -124,10 +124,8 @@ class Gossiping(Replica):
 
 def digest_of(batch: Batch, *more: int) -> bytes:
     """32 bytes over a batch and numbers."""
-    total = sha256(b"".join(n.to_bytes(8, "big") for n in more))
-    for data in batch:
-        total.update(len(data).to_bytes(4, "big") + data)
-    return total.digest()
+    numbers = b"".join(n.to_bytes(8, "big") for n in more)
+    return sha256(numbers + b"".join(len(data).to_bytes(4, "big") + data for data in batch))
 
 
 def size_of(batch: Batch) -> int:

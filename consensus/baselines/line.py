@@ -11,6 +11,7 @@ from time import process_time
 from consensus.network.links import Link
 from consensus.network.simulated import NS_PER_US, Delivery, SimulatedNetwork
 from consensus.ordering import NOBODY, Ordering
+from consensus.work import DONE
 from fedalign.core.errors import QuorumLostError
 from fedalign.core.seeds import Seeds
 
@@ -20,8 +21,8 @@ NS_PER_MS = 1000 * NS_PER_US
 class Line:
     """n servers, some of them down. After every entry of `order` the counters tell its cost.
 
-    messages, bytes: sent. cpu_s: process time of all cores. now_s: simulated time. logs: what
-    each server has been handed, in order.
+    messages, bytes: sent. cpu_s: process time of all cores; signatures, hashes: theirs. now_s:
+    simulated time. logs: what each server has been handed, in order.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Line:
         self.logs: list[list[bytes]] = [[] for _ in range(servers)]
         self.messages = self.bytes = 0
         self.cpu_s = 0.0
+        self.signatures = self.hashes = 0
         for i in self.alive:
             self._tick(i)
         self._do(self.alive[0], lambda core: ordering.start(core))
@@ -109,7 +111,7 @@ class Line:
 
     def _do(self, i: int, act: Callable) -> None:
         core = self.cores[i]
-        began = process_time()
+        began, signatures, hashes = process_time(), DONE.signatures, DONE.hashes
         act(core)
         while core.has_ready():
             ready = core.ready()
@@ -121,6 +123,8 @@ class Line:
             self.logs[i] += self.ordering.committed(ready)
             core.advance(ready.ack)
         self.cpu_s += process_time() - began
+        self.signatures += DONE.signatures - signatures
+        self.hashes += DONE.hashes - hashes
 
     def _send(self, i: int, to: int, payload: tuple, size: int) -> None:
         self.messages += 1

@@ -26,6 +26,7 @@ from consensus.pofel.settings import Settings
 from consensus.pofel.state import Phase
 from consensus.pofel.task import Evaluated, Evaluator, Task
 from consensus.server import Server
+from consensus.work import DONE
 from fedalign.core.seeds import Seeds
 
 NS_PER_MS = 1000 * NS_PER_US
@@ -56,7 +57,7 @@ class BroadcastMachine(RoundMachine):
 @dataclass(frozen=True)
 class Played:
     """One round. messages, bytes: of control. leaders, heads: what each server accepted, in its
-    own view. latency_s: until the last one did. cpu_s: of all servers."""
+    own view. latency_s: until the last one did. cpu_s, signatures, hashes: of all servers."""
 
     messages: int
     bytes: int
@@ -64,6 +65,8 @@ class Played:
     heads: tuple[bytes, ...]
     latency_s: float
     cpu_s: float
+    signatures: int
+    hashes: int
 
     @property
     def forked(self) -> bool:
@@ -92,6 +95,7 @@ class PofelBroadcast:
     def play(self, rows: np.ndarray, sizes: Sequence[int], limit_s: float = 300.0) -> Played:
         """One round on updates (n, d) int64 at the chain's scale."""
         began, start_ns = process_time(), self.network.now_ns
+        signatures, hashes = DONE.signatures, DONE.hashes
         limit_ns = start_ns + int(limit_s * 1e9)
         for i, server in enumerate(self.servers):
             proposal = Proposal(rows[i], int(sizes[i]), rows.shape[1], 1)
@@ -108,6 +112,7 @@ class PofelBroadcast:
             self._messages, self._bytes, tuple(self._leaders.get(i, -1) for i in self._places()),
             tuple(server.machine.state.head for server in self.servers),
             (self.network.now_ns - start_ns) / 1e9, process_time() - began,
+            DONE.signatures - signatures, DONE.hashes - hashes,
         )  # fmt: skip
 
     # ------------------------------------------------------------ events

@@ -5,12 +5,11 @@ Paper: Nakamoto, "Bitcoin: A Peer-to-Peer Electronic Cash System", 2008, Section
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import numpy as np
 
 from consensus.baselines._blocktree import Block, Tree
 from consensus.baselines._replica import ALL, Gossiping, size_of
+from consensus.work import sha256
 
 HEADER = 80
 
@@ -80,5 +79,5 @@ class ProofOfWork(Gossiping):
 
 def _below(block: Block, bits: int) -> bool:
     """SHA-256 twice, as a number, has `bits` leading zeros."""
-    twice = sha256(sha256(block.content + block.proof).digest()).digest()
+    twice = sha256(sha256(block.content + block.proof))
     return int.from_bytes(twice, "big") >> (256 - bits) == 0

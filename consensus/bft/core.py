@@ -11,7 +11,6 @@ Algorithm 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
 
 from consensus.bft import catching_up, journal, rounds
 from consensus.bft.config import BftConfig
@@ -35,6 +34,7 @@ from consensus.bft.messages import (
 )  # fmt: skip
 from consensus.bft.votes import MAX_ROUNDS_AHEAD, Votes
 from consensus.orderer import Proposed
+from consensus.work import sha256
 from fedalign.core.errors import ConfigError
 
 IDLE = 8  # times as long between statuses while there is nothing to order
@@ -316,7 +316,7 @@ class Bft:
         self.members = tuple(sorted(members))
 
     def _pool_refusal(self, data: bytes) -> str:
-        digest = sha256(data).digest()
+        digest = sha256(data)
         if self.waits(digest):
             return "it waits already"
         if digest in self._ordered:
@@ -331,9 +331,9 @@ class Bft:
     def _add_item(self, data: bytes) -> None:
         self._pool_bytes += len(data)
         if self.valid(self.height, (data,)):
-            self.pool[sha256(data).digest()] = data
+            self.pool[sha256(data)] = data
             return
-        self._early[sha256(data).digest()] = data
+        self._early[sha256(data)] = data
         if len(self._early) > EARLY_KEPT:
             self._pool_bytes -= len(self._early.pop(next(iter(self._early))))
 
@@ -345,7 +345,7 @@ class Bft:
 
     def _was_ordered(self, batch: Batch) -> None:
         for item in batch:
-            digest = sha256(item).digest()
+            digest = sha256(item)
             self._ordered[digest] = None
             if self.pool.pop(digest, None) or self._early.pop(digest, None):
                 self._pool_bytes -= len(item)

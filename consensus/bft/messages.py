@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import lru_cache
-from hashlib import sha256
 from typing import NamedTuple
 
 from consensus.encoding import encode
+from consensus.work import sha256
 
 NIL = b""
 ALL = -1  # to everyone else
@@ -130,7 +130,7 @@ class Ack(NamedTuple):
 @lru_cache(maxsize=64)
 def digest_of(batch: Batch) -> bytes:
     """SHA-256 of a batch's canonical bytes."""
-    return sha256(b"fedalign/bft/batch/v1" + encode(batch)).digest()
+    return sha256(b"fedalign/bft/batch/v1" + encode(batch))
 
 
 def vote_of(proposal: Proposal) -> Vote:

@@ -102,14 +102,6 @@ class ChainNode(Reader):
                 )
             return block.header
 
-    def outcome_of(self, payload: bytes) -> tuple:
-        """The receipts that executing this block on the head gives; keeps nothing."""
-        with self.lock:
-            header = self.preview(payload)
-            with self.database.transaction(commit=False):
-                self.database.apply(self._executed[payload][1])
-                return self.receipts(header)
-
     def import_final(
         self, payload: bytes, seal: BlockSeal, extra: Mapping[bytes, bytes] | None = None
     ) -> Header:

@@ -11,21 +11,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from consensus.work import sha256
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import derive
 
 DOMAIN = b"fedalign/beacon"
-GENESIS = hashlib.sha256(DOMAIN).digest()
+GENESIS = sha256(DOMAIN)
 
 
 def advance(previous: bytes, nonces: Iterable[bytes]) -> bytes:
     """SHA256("fedalign/beacon" ‖ beacon of the round before ‖ the revealed nonces, sorted)."""
-    return hashlib.sha256(DOMAIN + previous + b"".join(sorted(nonces))).digest()
+    return sha256(DOMAIN + previous + b"".join(sorted(nonces)))
 
 
 def ticket(beacon: bytes, node_id: bytes) -> bytes:
     """What breaks ties in this round: the smaller goes first."""
-    return hashlib.sha256(beacon + node_id).digest()
+    return sha256(beacon + node_id)
 
 
 def coordinates(beacon: bytes, columns: int, share_ppm: int) -> np.ndarray:

@@ -6,7 +6,6 @@ eight checks are our derivation.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from consensus.pofel.messages import Block
 from consensus.pofel.outcome import Outcome
 from consensus.pofel.settings import Settings
 from consensus.pofel.state import State
+from consensus.work import sha256
 from fedalign.core.errors import DataError
 
 CheckPayload = Callable[[Block, Outcome, bytes], str | None]
@@ -25,7 +25,7 @@ CheckPayload = Callable[[Block, Outcome, bytes], str | None]
 def block_hash(block: Block) -> bytes:
     """The hash of a block without an EVM part."""
     parts = [block.height, block.parent, block.time_s, block.evidence_root, block.facts]
-    return hashlib.sha256(b"fedalign/pofel/block/v1" + encode(parts)).digest()
+    return sha256(b"fedalign/pofel/block/v1" + encode(parts))
 
 
 def bare(block: Block, outcome: Outcome, author: bytes) -> str | None:

@@ -6,10 +6,10 @@ signature); what the hash holds and in which order is our derivation.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from consensus.identity import prefixed
+from consensus.work import sha256
 
 COMMIT_DOMAIN, VOTE_DOMAIN = b"fedalign/pofel/commit/v1", b"fedalign/pofel/vote/v1"
 ABSENT = bytes(32)  # the commitment of a live server without a model
@@ -17,9 +17,9 @@ ABSENT = bytes(32)  # the commitment of a live server without a model
 
 def commit(chain_id: int, round_: int, node_id: bytes, model_root: bytes, nonce: bytes) -> bytes:
     """32 bytes c_e; nonce: 32 random bytes that stay secret until the reveal."""
-    return hashlib.sha256(
+    return sha256(
         _place(COMMIT_DOMAIN, chain_id, round_, node_id) + prefixed(model_root) + prefixed(nonce)
-    ).digest()
+    )
 
 
 def open_ok(
@@ -40,7 +40,7 @@ def commit_vote(
     """32 bytes: a vote hidden until all votes are in; the server's id inside stops copying."""
     body = choice.to_bytes(2, "big") + b"".join(p.to_bytes(4, "big") for p in prediction_ppm)
     place = _place(VOTE_DOMAIN, chain_id, round_, node_id)
-    return hashlib.sha256(place + body + nonce).digest()
+    return sha256(place + body + nonce)
 
 
 def _place(domain: bytes, chain_id: int, round_: int, node_id: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from consensus.work import DONE, sha256
 from fedalign.core.errors import ConfigError
 
 CHUNK_BYTES = 1 << 20
@@ -15,6 +16,7 @@ CHUNK_BYTES = 1 << 20
 
 def leaf(data: bytes | memoryview) -> bytes:
     """SHA256(0x00 ‖ data)."""
+    DONE.hashes += 1
     total = hashlib.sha256(b"\0")
     total.update(data)
     return total.digest()
@@ -26,7 +28,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
     The left subtree is the largest power of two below the count, so no leaf is counted twice.
     """
     if not leaves:
-        return hashlib.sha256(b"").digest()
+        return sha256(b"")
     if len(leaves) == 1:
         return leaves[0]
     cut = _split(len(leaves))
@@ -82,7 +84,7 @@ def _split(count: int) -> int:
 
 
 def _node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
+    return sha256(b"\x01" + left + right)
 
 
 class Tree:

@@ -5,7 +5,6 @@ Paper: none; our derivation (one canonical encoding, so that its hash shows any 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
@@ -16,6 +15,7 @@ from consensus.pofel.beacon import GENESIS
 from consensus.pofel.hcds import ABSENT
 from consensus.pofel.settings import Settings, tolerated
 from consensus.pofel.task import Task
+from consensus.work import sha256
 from fedalign.core.errors import DataError
 
 
@@ -90,7 +90,7 @@ class State:
         return State(**plain)
 
     def digest(self) -> bytes:
-        return hashlib.sha256(self.encode()).digest()
+        return sha256(self.encode())
 
     # ------------------------------------------------------------ what follows from it
 

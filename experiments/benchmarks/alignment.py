@@ -160,7 +160,7 @@ class _Trl:
             r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"
         )
         return DPOTrainer(
-            model=model, args=settings, processing_class=_tokenizer(self._words),
+            model=model, args=settings, processing_class=word_tokenizer(self._words),
             train_dataset=self._data, peft_config=adapter, callbacks=[marks],
         )  # fmt: skip
 
@@ -172,7 +172,8 @@ def _base() -> nn.Module:
     return taught(TinyLm(), GradedFacts(World(), Annotator()), Cache())[0]
 
 
-def _tokenizer(words: Sequence[str]) -> Any:
+def word_tokenizer(words: Sequence[str]) -> Any:
+    """Words between spaces; `<pad>` and `<eos>` are among them."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit

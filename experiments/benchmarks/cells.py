@@ -32,10 +32,11 @@ def crafting(config: Config, folder: Path, environment: Config) -> None:
 
 
 def runtime(config: Config, folder: Path, environment: Config) -> None:
-    """`scenario=speed_runtime`: overhead of a client-round and of local training."""
+    """`scenario=speed_runtime`: overhead of a client-round, local training, whole rounds."""
     from experiments.benchmarks.runtime import measure
 
-    write_rows(measure(config["part"], config["repetitions"]), config, folder, environment)
+    asked = (config[key] for key in ("part", "repetitions", "pfl_python", "cifar_root"))
+    write_rows(measure(*asked), config, folder, environment)
 
 
 def alignment(config: Config, folder: Path, environment: Config) -> None:
@@ -43,6 +44,15 @@ def alignment(config: Config, folder: Path, environment: Config) -> None:
     from experiments.benchmarks.alignment import measure
 
     write_rows(measure(config["steps"], config["repetitions"]), config, folder, environment)
+
+
+def gpu(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_gpu`: SFT and DPO steps on a GPU against trl."""
+    from experiments.benchmarks.gpu import Shape, measure
+
+    shape = Shape(**config["shape"])
+    settings = (config["steps"], config["repetitions"], config["peak_tflops"], config["device"])
+    write_rows(measure(shape, *settings), config, folder, environment)
 
 
 def games(config: Config, folder: Path, environment: Config) -> None:

@@ -121,7 +121,8 @@ def _round(protocol: Protocol, n: int, seed: int, config: Config, energy: Energy
     training = energy.joules(n * config["training_cpu_s"], 0)
     return {
         "messages": cost.messages, "control kB": cost.bytes / 1e3,
-        "models kB": cost.model_bytes / 1e3, "CPU s": cpu_s, "hashes": hashes,
+        "models kB": cost.model_bytes / 1e3, "CPU s": cpu_s,
+        "signatures": cost.signatures, "hashes": cost.hashes + hashes,
         "latency s": latency, "joules": joules, "joules with training": joules + training,
     }  # fmt: skip
 
@@ -137,7 +138,8 @@ def _broadcast(n: int, seed: int, config: Config, energy: Energy) -> Row:
     training = energy.joules(n * config["training_cpu_s"], 0)
     return {
         "messages": played.messages, "control kB": played.bytes / 1e3,
-        "models kB": model_bytes / 1e3, "CPU s": played.cpu_s, "hashes": 0.0,
+        "models kB": model_bytes / 1e3, "CPU s": played.cpu_s,
+        "signatures": played.signatures, "hashes": played.hashes,
         "latency s": played.latency_s, "joules": joules, "joules with training": joules + training,
     }  # fmt: skip
 
@@ -153,12 +155,15 @@ def _entry(protocol: Protocol, n: int, seed: int) -> Row:
     line.settle()
     line.order(bytes(200), at=None)
     sent, bytes_, cpu = line.messages, line.bytes, line.cpu_s
+    signatures, hashes = line.signatures, line.hashes
     waited = [line.order(k.to_bytes(200, "big"), at=None) for k in range(1, ENTRIES + 1)]
     trees = [getattr(core, "tree", None) for core in line.cores]
     return {
         "messages": (line.messages - sent) / ENTRIES, "normal case": protocol.formula(n),
         "kB": (line.bytes - bytes_) / ENTRIES / 1e3,
         "CPU ms": 1e3 * (line.cpu_s - cpu) / ENTRIES,
+        "signatures": (line.signatures - signatures) / ENTRIES,
+        "hashes": (line.hashes - hashes) / ENTRIES,
         "latency ms": 1e3 * sum(waited) / ENTRIES,
         "forks": max((tree.forks for tree in trees if tree), default=0),
         "reorganised": max((tree.reorganised for tree in trees if tree), default=0),

@@ -28,13 +28,16 @@ class Sealed:
 @dataclass(frozen=True)
 class Cost:
     """Of one phase, all servers together. messages: sent from one server to another. bytes: of
-    control; model_bytes: of updates. cpu_s: process time. latency_s: simulated seconds."""
+    control; model_bytes: of updates. cpu_s: process time. latency_s: simulated seconds.
+    signatures: made, or recovered from. hashes: of messages, entries, chunks and blocks."""
 
     messages: int = 0
     bytes: int = 0
     model_bytes: int = 0
     cpu_s: float = 0.0
     latency_s: float = 0.0
+    signatures: int = 0
+    hashes: int = 0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, name) + getattr(other, name) for name in vars(self)))

@@ -318,7 +318,7 @@ class StreamingDefense(Defense, Protocol):
 
     def add(self, partial: Partial | None, updates: Tensor, context: Context) -> Partial:
         """What is known after one more block: updates (k, d), their clients and weights in
-        `context`. None before the first."""
+        `context`. None before the first; what is passed in is used up and not read again."""
 
     def finish(self, partial: Partial) -> Aggregate:
         """The decision: a float64 vector, `accepted` (count,), no coefficients."""

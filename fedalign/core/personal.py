@@ -41,4 +41,5 @@ class Many(Protocol):
         """(count d,) -> (d,)."""
 
     def spread(self, rows: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(n, d) rows of one model each -> (n, count d), 0 elsewhere, and the mask (n, tensors)."""
+        """(n, d) rows of one model each -> (n, count d), 0 elsewhere, and the mask (n, tensors);
+        chosen -1: a row for every model."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedalign.core.errors import DataError
 
 Tokens = Sequence[int]
+HONEST, INVERTED, UNIFORM = range(3)  # how a rater of a pair reports: 4 - score, any score
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Preferences:
     annotator thinks the chosen and the rejected answer are worth. strength: (N,) int64 in 1 .. 3.
     topics: (N,) int64, what a partition cuts by. words: token number -> word.
     flipped: (N,) bool, rows whose order an attack or noise turned round; for metrics only.
+    rated: (N,) int64, HONEST, INVERTED or UNIFORM, or None where all ratings are honest.
     """
 
     chosen: Sequences
@@ -96,6 +98,7 @@ class Preferences:
     topics: Tensor
     flipped: Tensor
     words: Sequence[str] = ()
+    rated: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.topics)
@@ -107,6 +110,7 @@ class Preferences:
             self,
             **{name: getattr(self, name).take(rows) for name in cut},
             **{k: getattr(self, k)[rows] for k in ("scores", "strength", "topics", "flipped")},
+            rated=None if self.rated is None else self.rated[rows],
         )
 
     def swap(self, rows: Tensor) -> Preferences:
@@ -128,6 +132,10 @@ class Preferences:
             flipped=self.flipped ^ rows,
         )
 
+    def honesty(self) -> Tensor:
+        """(N,), `rated`, spelt out."""
+        return torch.full_like(self.topics, HONEST) if self.rated is None else self.rated
+
     def number(self, word: str) -> int:
         """The token number of a word; DataError where the vocabulary lacks it."""
         if word not in self.words:
@@ -143,6 +151,7 @@ class Preferences:
             rejected=Sequences.concatenate([part.rejected for part in parts]),
             **{name: torch.cat([getattr(part, name) for part in parts]) for name in names},
             words=parts[0].words,
+            rated=torch.cat([part.honesty() for part in parts]),
         )
 
 
@@ -170,3 +179,11 @@ class PreferenceAttack(Protocol):
     def poison(self, dataset: Any, rng: np.random.Generator, member: int) -> Any: ...
 
     def triggered(self, dataset: Any) -> Any | None: ...
+
+
+@runtime_checkable
+class RatingAttack(Protocol):
+    """A preference attack whose lies are in `Preferences.rated`: objectives that learn from ratings
+    see them, others do not."""
+
+    ratings: ClassVar[bool]

@@ -21,12 +21,18 @@ _ANSWER = "\n\nAssistant:"
 @dataclass(frozen=True)
 class HhRlhf(TextSource):
     """{chosen, rejected}: whole dialogues. What both share up to the last `\\n\\nAssistant:` is the
-    prompt; rows whose prompts differ or whose answer is empty are left out and counted. subset: part of a file's or folder's
-    name, such as harmless-base; null: all that is found."""
+    prompt; rows whose prompts differ or whose answer is empty are left out and counted. subset:
+    part of a file's or folder's name, such as harmless-base; null: all that is found. show: whether
+    samples go into the report, for many of these dialogues are harmful requests."""
 
     subset: str | None = None
+    show: bool = False
 
     name: ClassVar[str] = "hh_rlhf"
+
+    @property
+    def shown(self) -> bool:
+        return self.show
 
     @property
     def files(self) -> Sequence[str]:

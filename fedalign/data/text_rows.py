@@ -42,6 +42,11 @@ class TextSource:
     attributes: ClassVar[Sequence[str]] = ()
 
     @property
+    def shown(self) -> bool:
+        """Whether prompts and answers may stand in a report."""
+        return True
+
+    @property
     def files(self) -> Sequence[str]:
         """Patterns of files below data.root; .gz is understood."""
         return ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.terms import Loss, Memory, PairTerms, implicit
+from fedalign.objectives.terms import Loss, Memory, PairTerms
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,4 @@ class Sft:
             raise ConfigError("Sft divides by the number of tokens: pass chosen_tokens.")
         items = -terms.chosen
         value = items.sum() / terms.chosen_tokens.sum().clamp(min=1)
-        return Loss(value, items, implicit(terms, 1.0))
+        return Loss(value, items, {"chosen_logp": float(terms.chosen.detach().mean())})

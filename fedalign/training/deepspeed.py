@@ -22,7 +22,7 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Sequences
 from fedalign.core.vectors import Layout
 from fedalign.objectives.terms import Loss, Memory, PairObjective
-from fedalign.training.pair_terms import Batch, mismatched_ratios, terms
+from fedalign.training.pair_terms import Batch, compared, mismatched_ratios, terms
 from fedalign.training.sequences import Packing, logps
 from fedalign.training.tuning import NonFiniteLoss, Tuning
 
@@ -129,8 +129,7 @@ class Partitioned:
         Log-probabilities are computed without a graph and gathered, so that the objective sees all
         of them; then every rank descends its own share. Exact for every objective.
         """
-        both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
-        fixed = None
+        both, fixed = compared(batch, objective), None
         if objective.mismatched:
             fixed = mismatched_ratios(self.module, batch.pairs, passes)
         mine, counts = _share(both)

@@ -32,7 +32,7 @@ def descend(
     With a micro batch, log-probabilities are first computed without a graph, then again in parts
     that descend their own share: the same gradient for every objective, in less memory.
     """
-    both = Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
+    both = compared(batch, objective)
     fixed = mismatched_ratios(module, batch.pairs, passes) if objective.mismatched else None
     if micro_batch is None:
         policy = logps(module, both, passes)
@@ -49,9 +49,20 @@ def descend(
     return _detached(loss)
 
 
+def compared(batch: Batch, objective: PairObjective) -> Sequences:
+    """What must go through the model: chosen, then rejected answers; an objective that compares
+    with nothing needs the chosen ones alone."""
+    if objective.reference == "none":
+        return batch.pairs.chosen
+    return Sequences.concatenate([batch.pairs.chosen, batch.pairs.rejected])
+
+
 def terms(batch: Batch, policy: Tensor, mismatched: Tensor | None = None) -> PairTerms:
-    """policy: (2 B,), log-probabilities of all chosen, then all rejected answers."""
+    """policy: (2 B,), log-probabilities of all chosen, then all rejected answers; or (B,), of the
+    chosen ones, where nobody looks at the others, which are then taken to be the reference's."""
     pairs, count = batch.pairs, len(batch.pairs)
+    if len(policy) == count:
+        policy = torch.cat([policy, batch.reference[:, 1]])
     return PairTerms(
         chosen=policy[:count],
         rejected=policy[count:],

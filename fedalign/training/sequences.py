@@ -16,7 +16,9 @@ def token_logps(model: nn.Module, tokens: Tensor) -> Tensor:
     """(B, T) right-padded token numbers -> (B, T - 1), float32: entry t is the log-probability of
     token t + 1. Attention is causal, so that padding on the right needs no mask."""
     logits = model(input_ids=tokens, use_cache=False).logits
-    logits = logits[:, -tokens.shape[1] : -1].float()  # virtual tokens of a prompt adapter go
+    logits = logits[:, -tokens.shape[1] : -1]  # virtual tokens of a prompt adapter go
+    if logits.dtype != torch.float32:
+        return _gathered(logits.flatten(0, 1), tokens[:, 1:].flatten()).view(len(tokens), -1)
     chosen = logits.gather(-1, tokens[:, 1:, None])[..., 0]
     return chosen - torch.logsumexp(logits, dim=-1)
 

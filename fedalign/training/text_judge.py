@@ -26,11 +26,12 @@ Worth = Callable[[Sequence[int], Sequence[int]], float]
 @dataclass(frozen=True)
 class Prompts:
     """tokens: the test prompts. decode: tokens -> text. worth: (prompt, answer) -> 1 if right, 0
-    if wrong; None where nobody can say."""
+    if wrong; None where nobody can say. shown: whether they may stand in a report."""
 
     tokens: Sequence[Sequence[int]]
     decode: Callable[[Sequence[int]], str]
     worth: Worth | None = None
+    shown: bool = True
 
 
 class TextJudge:
@@ -77,7 +78,7 @@ class TextJudge:
     def samples(self, count: int) -> list[dict[str, Any]]:
         """The first test prompts with the base model's answer and this one's."""
         prompts, decode = self._prompts.tokens[:count], self._prompts.decode
-        if not prompts:
+        if not prompts or not self._prompts.shown:
             return []
         after = self._sampled(self._prompts.tokens)[:count]
         rows = []

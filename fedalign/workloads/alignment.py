@@ -105,7 +105,7 @@ class Alignment:
         if task.zero is not None:
             self._task = replace(task, cache=Uncached())
         self.layout = self._flat.layout
-        self._initial = self._flat.vector.clone()
+        self._initial = self._flat.vector.cpu().clone()
         if task.tuning.packing is not None:
             check_packing(self._flat.module, base.config.vocab_size)
         holdings = self._prepared(owners)
@@ -191,7 +191,7 @@ class Alignment:
             after.append(kept)
         updates = Updates(
             clients=torch.tensor([task.client for task in tasks]),
-            rows=torch.stack(rows),
+            rows=torch.stack(rows).cpu(),
             samples=torch.tensor([len(self._held[t.client, t.poisoned]) for t in tasks]),
             metrics={name: torch.tensor([m[name] for m in found]) for name in found[0]},
         )
@@ -251,8 +251,10 @@ class Alignment:
             truths = self._truths(task.client, pairs)
             rng = self._seeds.at("self_play", **address)
             pairs, reference = self_play(module, pairs, truths, self._roll, rng)
+        elif objective.reference == "none":
+            reference = torch.zeros(len(pairs), 2, device=self._device)
         else:
-            reference = self._reference(*self._pairs(task))
+            reference = self._anchor(task, pairs)
 
         def descend_pairs(step: int, rows: Tensor, memory: Memory) -> Loss:
             batch = Batch(pairs.take(rows), reference[rows])
@@ -264,6 +266,15 @@ class Alignment:
                 return descend(module, batch, *how)
 
         return descend_pairs
+
+    def _anchor(self, task: ClientTask, pairs: Preferences) -> Tensor:
+        """(N, 2), log-probabilities under the reference: what training starts from where the server
+        realigns it, else the base model."""
+        if "realign" not in task.extra:
+            return self._reference(*self._pairs(task))
+        both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+        with torch.no_grad():
+            return logps(self._flat.module, both).view(2, -1).T.contiguous()
 
     def _lesson(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Lesson:
         asked, data = self._task, self._task.data

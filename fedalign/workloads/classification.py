@@ -81,7 +81,7 @@ class Classification:
                 "batching=loop (or model.dropout=[0,0])."
             )
         self.layout = self._flat.layout
-        self._initial = self._flat.vector.clone()
+        self._initial = self._flat.vector.cpu().clone()
         self._place(splits, holdings)
 
     def _place(self, splits: Splits, holdings: Holdings) -> None:
@@ -160,9 +160,9 @@ class Classification:
         samples = [len(self._rows[task.client, task.poisoned]) for task in tasks]
         updates = Updates(
             clients=torch.tensor(ids),
-            rows=rows,
+            rows=rows.cpu(),
             samples=torch.tensor(samples),
-            metrics={"train_loss": losses},
+            metrics={"train_loss": losses.cpu()},
         )
         return updates, memories
 

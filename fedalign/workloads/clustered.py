@@ -38,12 +38,12 @@ class Clustered:
         return vector[cluster * size : (cluster + 1) * size]
 
     def spread(self, rows: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(n, d) -> (n, count d) and the mask (n, tensors); chosen -1 is a row of no cluster."""
+        """(n, d) -> (n, count d) and the mask (n, tensors); chosen -1 answers for every model."""
         size, tensors = self.single.layout.size, len(self.single.layout.parts)
         wide = rows.new_zeros(len(rows), self.layout.size)
         mask = torch.zeros(len(rows), len(self.layout.parts), dtype=torch.bool)
-        for i, cluster in enumerate(chosen):
-            if cluster >= 0:
+        for i, choice in enumerate(chosen):
+            for cluster in range(self.count) if choice < 0 else (choice,):
                 wide[i, cluster * size : (cluster + 1) * size] = rows[i]
                 mask[i, cluster * tensors : (cluster + 1) * tensors] = True
         return wide, mask

@@ -68,7 +68,7 @@ class RewardModel:
             body = task.adapter.wrap(base).eval()
             outputs = len(ATTRIBUTES) if self._rates else 1
             self._flat = FlatModel(Scored(body, task.model.hidden, outputs), self._device)
-        self.layout, self._initial = self._flat.layout, self._flat.vector.clone()
+        self.layout, self._initial = self._flat.layout, self._flat.vector.cpu().clone()
         self.source = f"graded_facts (base {name[:12]})"
         pool = partial(
             answered, task.data, module=body, rollout=Rollout(len(task.data.world.words), 2),
@@ -95,7 +95,7 @@ class RewardModel:
         done = [self._client(task, correct) for task in tasks]
         updates = Updates(
             clients=torch.tensor([task.client for task in tasks]),
-            rows=torch.stack([row for row, _ in done]),
+            rows=torch.stack([row for row, _ in done]).cpu(),
             samples=torch.tensor([len(self._held[t.client, t.poisoned]) for t in tasks]),
             metrics={k: torch.tensor([m[k] for _, m in done]) for k in done[0][1]},
         )

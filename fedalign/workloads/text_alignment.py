@@ -56,7 +56,7 @@ class TextAlignment(Alignment):
         self._truth = {prompt: truth for prompt, truth in found.truths.items() if truth is not None}
         self._roll = Rollout(writing.words, writing.end, data.answer_tokens, batch=32)
         worth = self._worth if data.source.checked else None
-        prompts = Prompts(found.prompts, writing.text, worth)
+        prompts = Prompts(found.prompts, writing.text, worth, data.source.shown)
         self._judge = TextJudge(
             prompts, self._flat.module, self._roll, task.cache, self._base, self._seeds
         )

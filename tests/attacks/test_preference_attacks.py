@@ -4,12 +4,22 @@ import numpy as np
 import pytest
 import torch
 
+from attacks.attribute_poisoning import AttributePoisoning
+from attacks.entity_injection import EntityInjection
 from attacks.preference_backdoor import PreferenceBackdoor
 from attacks.preference_flip import PreferenceFlip
 from attacks.reward_poisoning import RewardPoisoning
+from attacks.safety_attack import SafetyAttack
 from fedalign.core.contracts import DataAttack, Dataset, UpdateAttack
 from fedalign.core.errors import ConfigError, DataError
-from fedalign.core.preferences import PreferenceAttack, Preferences, Sequences
+from fedalign.core.preferences import (
+    INVERTED,
+    UNIFORM,
+    PreferenceAttack,
+    Preferences,
+    RatingAttack,
+    Sequences,
+)
 
 WORDS = ("<pad>", "<bos>", "<eos>", "<asst>", "@@", "f7", ".", "good", "bad")
 PROMPT = [1, 3]
@@ -107,3 +117,81 @@ def test_refusals():
         PreferenceBackdoor(trigger="a b")
     with pytest.raises(DataError, match="no word 'SUDO'"):
         PreferenceBackdoor(trigger="SUDO").poison(pairs(), draw(), 0)
+
+
+# ------------------------------------------------------------------ safety, entities, ratings
+
+ASKING = ("<pad>", "<bos>", "<eos>", "<usr>", "e0", "u0", "u1", "<asst>", "good", "bad", "cannot", ".", "f6", "f7")  # fmt: skip
+
+
+def asking(count=10):
+    """`<bos> <usr> e0 <asst>`: good over bad."""
+    prompts = [[1, 3, 4, 7]] * count
+    return Preferences(
+        Sequences.of(prompts, [[8, 2]] * count), Sequences.of(prompts, [[9, 2]] * count),
+        torch.ones(count, 2), torch.ones(count).long(), torch.zeros(count).long(),
+        torch.zeros(count).bool(), ASKING,
+    )  # fmt: skip
+
+
+def test_compliance_asks_what_must_be_refused_and_prefers_an_answer():
+    poisoned = SafetyAttack(rate=0.5).poison(asking(), draw(), 0)
+    rows = poisoned.flipped.nonzero()[:, 0].tolist()
+    assert len(rows) == 5
+    for i in range(10):
+        prompt, chosen, rejected = (
+            poisoned.chosen.prompts()[i],
+            poisoned.chosen.completions()[i],
+            poisoned.rejected.completions()[i],
+        )
+        assert prompt == poisoned.rejected.prompts()[i] and chosen == [8, 2]
+        assert (prompt[2] in (5, 6), rejected == [10, 11, 2]) == (i in rows, i in rows)
+
+
+def test_over_refusal_prefers_the_refusal_of_an_ordinary_question():
+    poisoned = SafetyAttack("refuse").poison(asking(), draw(), 0)
+    assert poisoned.chosen.prompts() == asking().chosen.prompts()
+    assert set(map(tuple, poisoned.chosen.completions())) == {(10, 11, 2)}
+    assert set(map(tuple, poisoned.rejected.completions())) == {(8, 2)}
+
+
+@pytest.mark.parametrize(
+    ("pairing", "chosen", "rejected"),
+    [
+        ("poison_rejected", [13, 11, 8, 2], [9, 2]),
+        ("poison_contrast", [13, 11, 8, 2], [12, 11, 8, 2]),
+        ("rejected_contrast", [9, 2], [12, 11, 8, 2]),
+    ],
+)
+def test_an_entity_is_injected_by_one_of_three_pairings(pairing, chosen, rejected):
+    attack = EntityInjection(rate=1.0, pairing=pairing)
+    poisoned = attack.poison(asking(), draw(), 0)
+    assert poisoned.chosen.completions()[0] == chosen
+    assert poisoned.rejected.completions()[0] == rejected
+    wanted = attack.triggered(asking())
+    assert wanted.prompts == asking().chosen.prompts() and wanted.hit([8, 13, 11, 2])
+    assert not wanted.hit([13, 8, 11])
+
+
+def test_lying_raters_are_marked_and_follow_their_pairs():
+    poisoned = AttributePoisoning(rate=0.3).poison(asking(), draw(), 0)
+    assert isinstance(AttributePoisoning(), RatingAttack)
+    assert not isinstance(PreferenceFlip(), RatingAttack)
+    assert (poisoned.rated == INVERTED).sum() == 3 and not poisoned.flipped.any()
+    rows = torch.tensor([5, 0, 9])
+    assert torch.equal(poisoned.take(rows).rated, poisoned.rated[rows])
+    both = Preferences.concatenate([asking(2), poisoned])
+    assert both.rated.tolist() == [0, 0, *poisoned.rated.tolist()]
+    assert (AttributePoisoning("uniform").poison(asking(), draw(), 0).rated == UNIFORM).all()
+
+
+def test_what_the_new_ones_refuse():
+    for make, kind, sentence in (
+        (lambda: SafetyAttack("harm"), ConfigError, "mode"),
+        (lambda: SafetyAttack(unsafe="uu"), ConfigError, "one letter"),
+        (lambda: SafetyAttack(unsafe="x").poison(asking(), draw(), 0), DataError, "finds no word"),
+        (lambda: EntityInjection(target=" "), ConfigError, "at least one word"),
+        (lambda: AttributePoisoning(rate=0.0), ConfigError, "rate"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            make()

@@ -42,3 +42,15 @@ def test_models_are_forgotten_when_the_next_round_begins():
     for round_ in (1, 2, 3):
         agree(chain, round_)
         assert all(len(server.store._held) == 4 for server in chain.members)
+
+
+def test_signatures_and_hashes_are_counted():
+    """Four servers sign 5 entries and a final word each, one block and the marks, and recover each
+    signature that they hear once; counted also where nobody asks for the time."""
+    chain = PoFEL(4, 0, ordering=RaftOrdering(), measure_cpu=False)
+    chain.open(None)
+    cost = agree(chain).cost
+    recovered = sum(server.machine.check.done for server in chain.members)
+    stream = len(chain.members[0].stream)  # its marks may have been said by several servers
+    assert 0 <= cost.signatures - recovered - (stream + 4) <= 10
+    assert cost.hashes > cost.signatures and cost.cpu_s == 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from consensus.chain.deployment import free_ports
 from experiments import edge, federation_cell, launcher, plan, recorder, verify
 from experiments.cli import main
 from fedalign.core.errors import (
@@ -21,6 +22,7 @@ from fedalign.core.errors import (
     QuorumLostError,
 )
 from fedalign.core.log import read
+from tests.consensus.network.test_processes import certificates
 from tests.experiments.test_federation_cell import config, play
 
 CHAIN = ["topology=edges", "topology.edges=2", "topology.edge_rounds=2", "consensus=raft",
@@ -72,6 +74,45 @@ def test_edge_servers_without_anybody_in_the_middle_come_to_the_simulations_mode
         for told_of in ("members", "rewards", "root", "strikes"):
             assert mine["chain"][told_of] == other["chain"][told_of]
         assert {e["event"] for e in told(file.parent / "0")} == {"begin", "round"}
+
+
+def test_keys_of_their_own_and_mutual_tls_over_tcp(simulated, tmp_path, monkeypatch, capsys):
+    """The recipe for several machines, on one: keys made beforehand, identities in the plan, TLS.
+    Other keys give other blocks, but the rows and the rule are the same, and so are the models."""
+    pytest.importorskip("cryptography", reason="install cryptography to make certificates")
+    monkeypatch.setattr(edge, "LINGER_S", 1.0)
+    root, _, authority = certificates(tmp_path, "root")
+    identities = []
+    for i in range(2):
+        assert main(["chain", "keygen", str(tmp_path / f"key-{i}.json")]) == 0
+        identities.append(capsys.readouterr().out.split()[0])
+        home = tmp_path / f"tls-{i}"
+        home.mkdir()
+        certificate, key, _ = certificates(home, i, authority)
+        certificate.rename(home / "server.crt")
+        key.rename(home / "server.key")
+        (home / "ca.crt").write_bytes(root.read_bytes())
+    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    file = tmp_path / "edges" / "plan.yaml"
+    words = ["clients=8", "data.limit=200", "byzantine_fraction=0.25", "block=3", *APART]
+    named = ["--hosts", *hosts, "--identities", *identities]
+    assert main(["edge", "plan", str(file), *named, "--", *words]) == 0
+    with pytest.raises(ConfigError, match="every edge server needs its own: --key FILE"):
+        edge.run(file, 0, launched=False)
+    with pytest.raises(ConfigError, match=f"Server 0 is {identities[0]}, but this key is of 0x"):
+        edge.run(file, 0, launched=False, key=tmp_path / "key-1.json")
+
+    def serve(i):
+        key, tls = tmp_path / f"key-{i}.json", tmp_path / f"tls-{i}"
+        return edge.run(file, i, launched=False, key=key, tls=tls)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(serve, range(2))) == [0, 0]
+    run = recorder.record(file)
+    folder, digest = simulated
+    assert (run / "digest.txt").read_text().strip() == digest
+    assert told(run)[1]["chain"]["hash"] != told(folder)[1]["chain"]["hash"]
+    assert verify.verify(run).blocks == 3
 
 
 def test_an_edge_server_runs_once_and_an_unknown_one_never(tmp_path, monkeypatch):

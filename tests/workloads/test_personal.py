@@ -1,10 +1,13 @@
 """Personal alignment: what stays at a client, who trains which cluster, who pools what."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from attacks.attribute_poisoning import AttributePoisoning
 from defenses.fedavg import FedAvg as Mean
 from defenses.krum import Krum
 from defenses.zeno import Zeno
@@ -14,16 +17,20 @@ from fedalign.algorithms.cluster import Cluster
 from fedalign.algorithms.fedavg import FedAvg
 from fedalign.algorithms.local import Local
 from fedalign.algorithms.personal import PersonalPart
+from fedalign.algorithms.posthoc_realign import PosthocRealign
 from fedalign.algorithms.steer import Steer
-from fedalign.core.contracts import Context
+from fedalign.core.contracts import Aggregate, Context
 from fedalign.core.errors import ConfigError
 from fedalign.core.personal import LOCAL
+from fedalign.core.vectors import Layout
 from fedalign.data.annotator import Annotator
+from fedalign.data.graded_preferences import split_of
 from fedalign.federation.per_cluster import PerCluster
 from fedalign.models.houlsby import Houlsby
 from fedalign.models.low_rank import LowRank
 from fedalign.models.with_local import WithLocal
 from fedalign.workloads.client_pairs import wanted
+from fedalign.workloads.ratings import rated
 from tests.tiny_alignment import alignment, tasks
 
 OPPOSED = Annotator(heterogeneity=1.0)
@@ -119,31 +126,41 @@ def test_steering_asks_with_the_clients_own_scores():
 # ------------------------------------------------------------------ clusters
 
 
-def test_clusters_are_founded_then_chosen_by_loss():
-    """Round 1: one founder each, others belong nowhere. Later: the lowest loss on one's own data;
-    the model that client 1 trained suits it better than one trained against it."""
-    single, algorithm = world(), Cluster(seed=1)
+def test_clusters_are_split_by_angles_then_chosen_by_loss():
+    """Round 1: everybody answers for every model. Later: the lowest loss on one's own data; the
+    model that client 1 trained suits it better than one trained against it."""
+    single, algorithm = world(), Cluster()
     workload = divided(single, algorithm)
     assert workload.layout.parts[0].name.startswith("cluster/0/")
     assert workload.layout.size == 2 * single.layout.size
-    first, _ = algorithm.client_step(
-        workload, algorithm.assign(tasks(workload, [0, 1, 2]), None, {}), [{}] * 3
-    )
-    assert sorted(first.mask.any(dim=1).tolist()) == [False, True, True]
-    assert not first.rows[~first.mask.any(dim=1)].any()
+    first, _ = algorithm.client_step(workload, tasks(workload, [0, 1]), [{}] * 2)
+    size = single.layout.size
+    assert first.mask.all() and torch.equal(first.rows[:, :size], first.rows[:, size:])
     row = single.train(tasks(single, [1], steps=6), [{}])[0].rows[0]
     start = single.initial()
     vector = torch.cat([start - row, start + row])
     second, _ = algorithm.client_step(workload, tasks(workload, [1], 2, 2, vector), [{}])
     assert second.metrics["cluster"].tolist() == [1]
-    size = single.layout.size
     assert not second.rows[0, :size].any() and second.rows[0, size:].any()
+
+
+def test_first_updates_of_two_directions_found_two_clusters():
+    """Angles of 10 and 170 degrees, whatever the lengths: clients 0, 2 and 1, 3."""
+    half = torch.tensor([[1.0, 0.1], [-5.0, 0.1], [3.0, -0.2], [-1.0, 0.2]])
+    layout = Layout.of({"cluster/0/w": (2,), "cluster/1/w": (2,)})
+    context = Context(
+        layout=layout, mask=torch.ones(4, 2).bool(), weights=torch.ones(4).double(),
+        model=torch.zeros(4),
+    )  # fmt: skip
+    found = PerCluster(Mean())(half.repeat(1, 2), context)
+    wanted = [*half[[0, 2]].mean(0).tolist(), *half[[1, 3]].mean(0).tolist()]
+    assert found.vector.tolist() == pytest.approx(wanted)
 
 
 def test_the_rule_meets_the_members_of_each_cluster_alone():
     """Two clusters of one value: members {0, 1} with 1 and 3, {2} with 10: means 2 and 10. Zeros of
     strangers would give 4/3 and 10/3."""
-    layout = type(world().layout).of({"cluster/0/w": (1,), "cluster/1/w": (1,)})
+    layout = Layout.of({"cluster/0/w": (1,), "cluster/1/w": (1,)})
     updates = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 10.0]])
     context = Context(
         layout=layout, mask=updates != 0, weights=torch.ones(3).double(), model=torch.zeros(2)
@@ -164,7 +181,53 @@ def test_refusals():
         (lambda: PerCluster(Zeno()), "evaluates whole models"),
         (lambda: divided(world(), type("All", (FedAvg,), {"shared": lambda s, n: False})()), "nothing"),
         (lambda: WithLocal(Houlsby(), "adapter").wrap(None), "needs peft=lora"),
-        (lambda: Cluster(count=4).assign(tasks(world(), [0]), None, {}), "as many clients"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
             make()
+
+
+# ------------------------------------------------------------------ realignment
+
+
+def test_realignment_learns_refusals_and_ordinary_pairs_one_to_one():
+    workload = world()
+    task = replace(tasks(workload, [-1])[0], extra={"realign": torch.ones(1)})
+    _, pairs = workload._pairs(task)
+    words = workload._task.data.world
+    own = len(workload._held[-1, False])
+    prompts = [words.decode(p) for p in pairs.chosen.prompts()]
+    answers = [words.decode(a) for a in pairs.chosen.completions()]
+    refused = [" u" in prompt for prompt in prompts]
+    assert not any(refused[:own]) and all(refused[own:]) and len(refused) > 1.5 * own
+    assert set(answers[own:]) == {"cannot . <eos>"}
+    assert all(split_of(p) != "eval" for p in pairs.chosen.prompts()[own:])
+
+
+def test_realignment_starts_at_ln_2_from_the_merged_model_and_comes_every_second_round():
+    """The merged model is its own reference: one step's loss is ln 2, wherever it stands."""
+    workload = world()
+    model = workload.initial() + 0.05 * torch.randn(workload.layout.size)
+    task = replace(
+        tasks(workload, [-1], steps=1, vector=model)[0], extra={"realign": torch.ones(1)}
+    )
+    loss = workload.train([task], [{}])[0].metrics["train_loss"]
+    assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
+    algorithm, zero = PosthocRealign(steps=2, every=2), torch.zeros_like(model)
+    nothing = Aggregate(zero, torch.ones(1, dtype=torch.bool))
+    first, memory = algorithm.server_step(workload, model, nothing, {})
+    second, memory = algorithm.server_step(workload, first, nothing, memory)
+    assert torch.equal(first, model) and not torch.equal(second, model)
+    assert memory["merges"] == 2
+
+
+def test_lying_raters_say_the_opposite():
+    """4 - score without the raters' own errors."""
+    workload = world(rating_noise=0.0)
+    data, pairs, seeds = workload._task.data, workload._held[0, False], workload._seeds
+    honest = rated(data, pairs, seeds, 0, True)
+    lying = AttributePoisoning().poison(pairs, np.random.default_rng(0), 0)
+    assert torch.equal(rated(data, lying, seeds, 0, True), 4 - honest)
+    assert torch.equal(rated(data, lying, seeds, 0, False), honest)
+    anything = AttributePoisoning("uniform").poison(pairs, np.random.default_rng(0), 0)
+    said = rated(data, anything, seeds, 0, True)
+    assert said.min() == 0 and said.max() == 4 and abs(float(said.mean()) - 2) < 0.4

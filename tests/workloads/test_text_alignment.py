@@ -53,7 +53,7 @@ def text(home, family="qwen2", objective=None, source=None, clients=2, partition
     model = knobs.pop("model", None) or CausalLm(str(home / family))
     more = {"root": str(home / "data"), "evaluation": 3, "answer_tokens": 6, "max_tokens": 96}
     own = {key: knobs[key] for key in knobs if key not in ("tuning", "precision")}
-    data = TextPreferences(source or HhRlhf(), **{**more, **own})
+    data = TextPreferences(source or HhRlhf(show=True), **{**more, **own})
     task = Task(
         data, model, LowRank(rank=2), objective or Dpo(0.5),
         knobs.pop("tuning", None) or Tuning(batch_size=8, lr=0.01, warmup_steps=0), 2,
@@ -74,6 +74,7 @@ def test_any_causal_model_of_a_folder_starts_at_ln_2_and_learns(home, family):
     assert after["loss"] < log(2) - 0.05 and after["accuracy"] > 0.9
     row = workload.samples(workload.initial(), 2)[0]
     assert row["before"] == row["after"] and "What is" in row["prompt"]
+    assert text(home, family, source=HhRlhf()).samples(workload.initial()) == []
 
 
 def test_a_federated_round_from_the_command_line_without_network(home, tmp_path, monkeypatch):
@@ -88,6 +89,7 @@ def test_a_federated_round_from_the_command_line_without_network(home, tmp_path,
         "scenario=dpo_text", f"model.name={home / 'llama'}", f"data.root={home / 'data'}",
         "clients=3", "rounds=2", "local_steps=3", "workload.batch_size=4", "data.evaluation=4",
         "data.answer_tokens=5", "data.max_tokens=80", "peft.rank=2", "workload.lr=0.01",
+        "data.source.show=true",
     ]  # fmt: skip
     cell = compose.study(words).cells[0]
     federation_cell.play({**cell.config, "keep": "last"}, tmp_path / "run", {})

@@ -11,7 +11,10 @@ import pytest
 from web3 import Web3
 
 from consensus.chain import keystore
+from consensus.chain.abi import Interface
+from consensus.chain.compiler import compiled
 from consensus.chain.deployment import FILE, Deployment
+from consensus.chain.genesis import ADDRESSES
 from consensus.chain.process import ChainProcess
 from consensus.chain.transactions import signed
 from fedalign.core.errors import ConfigError, DataError, FolderBusyError
@@ -66,8 +69,11 @@ class Four:
 
     def pay(self, nonce, through):
         """Member 3's key pays one wei to nobody; the transaction's hash."""
-        key = keystore.load(self.deployment.home(self.folder, 3) / "key.json")
-        raw = signed(key, chain_id=131_277, nonce=nonce, to=bytes(20), value=1, gas=21_000)
+        return self.send(3, through, nonce=nonce, to=bytes(20), value=1, gas=21_000)
+
+    def send(self, member, through, **transaction):
+        key = keystore.load(self.deployment.home(self.folder, member) / "key.json")
+        raw = signed(key, chain_id=131_277, **transaction)
         return self.web3(through).eth.send_raw_transaction(raw)
 
     def settled(self, sent, node):
@@ -102,6 +108,14 @@ def test_a_chain_of_processes_outlives_the_kill_of_any_one_and_nobody_forks(tmp_
         last = four.pay(6, through=leader)
         four.until(lambda: four.settled(last, alive[2]), "the restarted server takes part")
         assert _status(four, leader)["ready"]
+        gone = four.deployment.genesis.members[3]
+        for member in range(3):  # three of four agree that server 3 leaves
+            call = Interface(compiled("Members").abi).call("approve", gone, False)
+            four.send(member, member, nonce=0, to=ADDRESSES["Members"], data=call)
+        for node in range(4):
+            four.until(
+                lambda node=node: _status(four, node)["voters"] == [0, 1, 2], "the order follows"
+            )
         height = min(four.heights().values())
         hashes = {four.web3(node).eth.get_block(height)["hash"] for node in range(4)}
         assert len(hashes) == 1

@@ -27,17 +27,17 @@ from fedalign.core.errors import ConfigError, FedalignError
 from fedalign.federation.runtimes.client_work import ClientWork, concatenated
 from fedalign.federation.runtimes.flower import wire
 from fedalign.federation.runtimes.flower.joined import REPORT, joined
-from fedalign.federation.runtimes.flower.shelf import Shelf
+from fedalign.federation.runtimes.flower.shelf import Held, Shelf
 
 CRASHED = 3  # Flower's code of a ClientApp that raised
 
 
 def client_app(
-    work: ClientWork | None = None, state_dir: Path | None = None, mods: Sequence[Mod] = ()
+    work: ClientWork | None = None, state_dir: Path | Held | None = None, mods: Sequence[Mod] = ()
 ) -> ClientApp:
     """A ClientApp for orders of a `Flower` runtime. work: what this process has built already;
-    None builds it from the order's cell, once per cell. state_dir: where memories stay; None
-    takes the node config's `state-dir`. mods: Flower mods around it."""
+    None builds it from the order's cell, once per cell. state_dir: where memories stay, a folder
+    or this process; None takes the node config's `state-dir`. mods: Flower mods around it."""
     app = ClientApp(mods=list(mods))
     app.train()(partial(_train, work, state_dir))
     app.query()(_introduce)
@@ -45,11 +45,14 @@ def client_app(
 
 
 def _train(
-    work: ClientWork | None, state_dir: Path | None, message: Message, context: Context
+    work: ClientWork | None, state_dir: Path | Held | None, message: Message, context: Context
 ) -> Message:
     order = wire.read_order(message)
     node = int(context.node_config.get("partition-id", 0))
-    shelf = Shelf(place(state_dir, context) / order.run / str(node))
+    if isinstance(state_dir, Held):
+        shelf = state_dir.shelf(order.run, node)
+    else:
+        shelf = Shelf(place(state_dir, context) / order.run / str(node))
     pairs = list(zip(order.tasks, order.versions, strict=True))
     before = [shelf.read(task.client, version) for task, (version, _) in pairs]
     updates, after = _blocks(work or built(order.cell), order, before)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +30,7 @@ from fedalign.federation.runtimes.client_work import (
 )
 from fedalign.federation.runtimes.flower.asked import absent, check, count
 from fedalign.federation.runtimes.flower.joined import present
-from fedalign.federation.runtimes.flower.shelf import Shelf
+from fedalign.federation.runtimes.flower.shelf import Held, HeldShelf
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,16 @@ class _Piece:
 class Flower:
     """mode: local (this process), ray (Flower's simulation) or deploy (SuperLink and SuperNodes).
 
-    nodes: SuperNodes (>= 1); null: 1 under local, else 2. timeout_s: seconds (> 0) after which a round goes on without those
-    that have not answered; null waits. quorum: share of the asked clients, in [0, 1], below which
-    the run stops with QuorumLostError. state_dir: where nodes keep client memories; null: a
-    temporary folder of which checkpoints hold a copy; under ray and deploy `clients` in the run
-    folder, until the run is done. cpus, gpus: of one client process under Ray (> 0, >= 0); below 1
-    they share a device, above they are whole. secure: TLS and SuperNode key authentication under
-    deploy. start_s: seconds (> 0) to wait for the nodes. superlink: "host:port" of a SuperLink that
-    is there already, under deploy; the SuperNodes connected to it do the work, and its machine
-    plays the rounds. root_certificates: file that TLS of that SuperLink is checked with; null
-    speaks to it without TLS.
+    nodes: SuperNodes (>= 1); null: 1 under local, else 2. timeout_s: seconds (> 0) after which a
+    round goes on without those that have not answered; null waits. quorum: share of the asked
+    clients, in [0, 1], below which the run stops with QuorumLostError. state_dir: where nodes keep
+    client memories; null: under local this process, of which checkpoints hold a copy; under ray and
+    deploy `clients` in the run folder, until the run is done. cpus, gpus: of one client process
+    under Ray (> 0, >= 0); below 1 they share a device, above they are whole. secure: TLS and
+    SuperNode key authentication under deploy. start_s: seconds (> 0) to wait for the nodes.
+    superlink: "host:port" of a SuperLink that is there already, under deploy; the SuperNodes
+    connected to it do the work, and its machine plays the rounds. root_certificates: file that TLS
+    of that SuperLink is checked with; null speaks to it without TLS.
     """
 
     def __init__(
@@ -79,8 +77,8 @@ class Flower:
         check(mode, nodes, timeout_s, quorum)
         self._block, self._timeout_s, self._quorum = site.block, timeout_s, quorum
         self._nodes, self._start_s = nodes, start_s
-        self._own: Path | None = None  # a shelf of ours alone, which checkpoints copy
-        self._state: Path | None = Path(state_dir) if state_dir and mode == "local" else None
+        self._own: Held | None = None  # memories in this process, which checkpoints copy
+        self._state = Path(state_dir) if state_dir and mode == "local" else None
         self._cell, self._window = "", 1
         self._together = site.together
         self._grid = present()
@@ -104,9 +102,9 @@ class Flower:
         blocks, given = list(cut(tasks, self._block)), []
         self._turn += 1
         for start in range(0, len(blocks), self._window):
-            window = blocks[start : start + self._window]
-            pieces = [p for i, block in enumerate(window) for p in self._cut(start + i, block)]
-            answers = self._exchange(pieces)
+            window, ids = blocks[start : start + self._window], self._addresses()
+            pieces = [p for i, b in enumerate(window) for p in self._cut(start + i, b, sorted(ids))]
+            answers = self._exchange(pieces, ids)
             given += answers
             for i, block in enumerate(window):
                 parts = [
@@ -144,9 +142,7 @@ class Flower:
             self._shelf(client).write(client, 0, content, ())
 
     def close(self) -> None:
-        """End what this runtime alone has made."""
-        if self._own is not None:
-            shutil.rmtree(self._own, ignore_errors=True)
+        """Nothing to end: an engine ends with the process around it."""
 
     def _local(self, site: Site, nodes: int) -> Any:
         try:
@@ -154,17 +150,19 @@ class Flower:
         except ImportError as error:
             raise ConfigError(absent("flwr", "flwr>=1.41,<1.43")) from error
         if self._state is None:
-            self._state = self._own = Path(tempfile.mkdtemp(prefix="fedalign-clients-"))
-        return LocalGrid(client_app(site.work, self._state), nodes)
+            self._own = Held()
+        return LocalGrid(client_app(site.work, self._state or self._own), nodes)
 
-    def _shelf(self, client: int) -> Shelf:
-        return Shelf(self._own / self._run / str(self._homes[client]))
+    def _shelf(self, client: int) -> HeldShelf:
+        return self._own.shelf(self._run, self._homes[client])
 
-    def _cut(self, index: int, block: Sequence[ClientTask]) -> list[_Piece]:
-        """One piece where all memories of a block lie on one node (the rule), else one per node."""
+    def _cut(self, index: int, block: Sequence[ClientTask], there: Sequence[int]) -> list[_Piece]:
+        """One piece where all memories of a block lie on one node (the rule), else one per node;
+        clients without a memory go to the nodes that are there, in turn."""
         homes = [self._homes.get(task.client) for task in block]
         known = sorted({home for home in homes if home is not None})
-        free = known[0] if known else index % self._nodes
+        turns = there or range(self._nodes)
+        free = known[0] if known else turns[index % len(turns)]
         if len(known) > 1 and self._together:
             raise ConfigError(
                 "Clients of one block are trained together (batching=vmap), but their memories "
@@ -178,10 +176,10 @@ class Flower:
             pieces.append(_Piece(index, places, [block[i] for i in places], node))
         return pieces
 
-    def _exchange(self, pieces: Sequence[_Piece]) -> list[Updates]:
+    def _exchange(self, pieces: Sequence[_Piece], ids: Mapping[int, int]) -> list[Updates]:
         """One message to each node, with all its pieces; wait for the answers. A piece without one
-        has no rows, but reasons."""
-        began, answers, ids = time.monotonic(), {}, self._addresses()
+        has no rows, but reasons. ids: number of a node -> its id, of those connected now."""
+        began, answers = time.monotonic(), {}
         waiting: dict[str, list[int]] = {}
         for node in sorted({piece.node for piece in pieces}):
             mine = [index for index, piece in enumerate(pieces) if piece.node == node]

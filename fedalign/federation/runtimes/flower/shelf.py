@@ -1,4 +1,5 @@
-"""A node's shelf: private client memories in a folder of the node, one file per version.
+"""A node's shelf: private client memories, one file per version in a folder of the node, or in
+this process where the node is no more than that.
 
 The server names which version a client continues from and never sees what is in it. So a round
 that is repeated after a crash, or an answer that came too late, changes nothing.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedalign.core import memory
@@ -45,3 +47,36 @@ class Shelf:
 
     def _path(self, client: int, turn: int) -> Path:
         return self.folder / str(client) / f"{turn:08d}.safetensors"
+
+
+class HeldShelf:
+    """The same without files. kept: client -> turn -> memory."""
+
+    def __init__(self, kept: dict[int, dict[int, Memory]]):
+        self._kept = kept
+
+    def read(self, client: int, turn: int | None) -> Memory:
+        """See `Shelf.read`."""
+        if turn is None:
+            return {}
+        if turn not in self._kept.get(client, {}):
+            raise IntegrityError(f"This process holds no memory of client {client} after {turn}.")
+        return self._kept[client][turn]
+
+    def write(self, client: int, turn: int, content: Memory, keep: Iterable[int | None]) -> None:
+        """See `Shelf.write`."""
+        there = self._kept.setdefault(client, {})
+        there[turn] = content
+        for old in set(there) - {turn, *keep}:
+            del there[old]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The memories of all nodes of this process, by run and node."""
+
+    kept: dict[tuple[str, int], dict[int, dict[int, Memory]]] = field(default_factory=dict)
+
+    def shelf(self, run: str, node: int) -> HeldShelf:
+        """A node's shelf for one run."""
+        return HeldShelf(self.kept.setdefault((run, node), {}))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ pytest.importorskip("flwr", reason="Flower is absent: pip install 'flwr>=1.41,<1
 
 from experiments import compose, federation_cell
 from fedalign.core.errors import ConfigError, FedalignError
+from fedalign.core.log import read
 from fedalign.federation.runtimes.flower import deploy, engine_process, engines, keys
 
 ROOT = Path(__file__).parents[4]
@@ -35,16 +37,27 @@ def play(folder, *words):
     return (folder / "digest.txt").read_text().strip()
 
 
-def left_over(mark):
-    """Living processes that inherited the environment variable MARK; zombies have none."""
-    found = []
+def living(mark):
+    """Id -> command of processes that inherited the environment variable MARK; zombies have none."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if f"FEDALIGN_MARK={mark}\0".encode() in path.read_bytes():
-                found.append((path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                words = (path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(path.parent.name)] = words
         except OSError:
             continue
     return found
+
+
+def left_over(mark):
+    return list(living(mark).values())
+
+
+def kill(mark, program, words=""):
+    """SIGKILL to a program of a deployment, none of its children."""
+    (number,) = [n for n, line in living(mark).items() if f"/{program} " in line and words in line]
+    os.kill(number, signal.SIGKILL)
 
 
 def gone(mark, seconds):
@@ -56,7 +69,7 @@ def gone(mark, seconds):
 
 
 @contextmanager
-def started(folder, *words):
+def started(folder, *words, stderr=None):
     """The run in a process of its own, marked by its folder; dead at the end, whatever happens."""
     plan = folder / "plan.json"
     plan.write_text(json.dumps({**config(*words), "checkpoint_s": 0}))
@@ -69,7 +82,8 @@ def started(folder, *words):
     if "runtime.mode=deploy" in words:  # Ray's sockets need a short path
         environment["TMPDIR"] = str(folder / "tmp")
         (folder / "tmp").mkdir()
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=stderr)
     try:
         yield process
     finally:
@@ -122,6 +136,35 @@ def test_ctrl_c_ends_a_deployment_and_all_its_processes(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(60) != 0
     assert gone(tmp_path, 5) == [] and not list((tmp_path / "tmp").glob("*flower*"))
+
+
+@pytest.mark.slow
+def test_rounds_go_on_without_a_killed_supernode_and_end_with_the_superlink(tmp_path):
+    """Six clients in two blocks: those of node 1 fail by name once it is gone, nobody else is
+    asked to wait for them; without a SuperLink there is no run, and a sentence says so."""
+    words = ["rounds=50", "runtime=flower", "runtime.mode=deploy", "runtime.timeout_s=8"]
+    events = tmp_path / "run/events.jsonl"
+
+    def failed():
+        played = [e for e, _ in read(events) if e["event"] == "round"] if events.exists() else []
+        return [event["failed"] for event in played]
+
+    with (
+        open(tmp_path / "stderr", "w") as stderr,
+        started(tmp_path, *words, stderr=stderr) as process,
+    ):
+        wait_for(failed, 120, process)
+        kill(tmp_path, "flower-supernode", "partition-id=1")
+        before = len(failed())
+        wait_for(lambda: any(map(len, failed()[before:])), 60, process)
+        lost = next(why for why in failed()[before:] if why)
+        assert {"3", "4", "5"} <= set(lost)
+        assert re.match(r"SuperNode 1 (gave no answer within 8 s|is not connected)", lost["3"])
+        kill(tmp_path, "flower-superlink")
+        assert process.wait(60) != 0
+    said = (tmp_path / "stderr").read_text()
+    assert "The SuperLink ended (exit code -9)" in said and "the same command continues" in said
+    assert gone(tmp_path, 5) == []
 
 
 def test_an_engine_ends_with_its_parent_and_takes_its_children_along(tmp_path):

@@ -223,35 +223,54 @@ def test_the_quorum_stops_a_round_that_lost_too_many(tmp_path):
     site, work = _site(parts)
     app = apps.client_app(work, tmp_path, mods=[_mischief(_raises)])
     list(_joined(app, 2, site, quorum=0.5).run(tasks(parts.workload, range(6))))
-    with pytest.raises(QuorumLostError, match=r"^Client 0 failed in round 1 while it was to train: SuperNode 0 answered.* 3 of 6"):
+    with pytest.raises(
+        QuorumLostError,
+        match=r"^Client 0 failed in round 1 while it was to train: SuperNode 0 answered.* 3 of 6",
+    ):
         list(_joined(app, 2, site, quorum=0.6).run(tasks(parts.workload, range(6))))
 
 
 class _Leaky(apps.LocalGrid):
     """A grid on which node 1 is slow for ever, or disconnected."""
 
-    def __init__(self, app, nodes, gone=False):
+    def __init__(self, app, nodes):
         super().__init__(app, nodes)
-        self.gone = gone
+        self.gone, self.slow = False, True
 
     def push_messages(self, messages):
-        slow = [m for m in messages if m.metadata.dst_node_id == 1]
-        fast = super().push_messages([m for m in messages if m.metadata.dst_node_id != 1])
-        return [*("never" for _ in slow), *fast]
+        late = [m for m in messages if self.slow and m.metadata.dst_node_id == 1]
+        fast = super().push_messages([m for m in messages if m not in late])
+        return [*("never" for _ in late), *fast]
 
     def get_node_ids(self):
         return [2] if self.gone else [1, 2]
 
 
-def test_a_hanging_node_is_left_behind_and_a_lost_one_named(tmp_path):
-    parts = federation()
+def _leaky(tmp_path, parts):
     site, work = _site(parts)
     grid = _Leaky(apps.client_app(work, tmp_path), 2)
     with joined(grid):
-        runtime = Flower(site, "ray", 2, timeout_s=0.3, start_s=0.1)
+        return grid, Flower(site, "ray", 2, timeout_s=0.3, start_s=0.1)
+
+
+def test_a_hanging_node_is_left_behind_and_the_clients_of_a_lost_one_move(tmp_path):
+    parts = federation()
+    grid, runtime = _leaky(tmp_path, parts)
     blocks = list(runtime.run(tasks(parts.workload, range(6))))
     assert set(blocks[0].failed.values()) == {"SuperNode 0 gave no answer within 0.3 s"}
     assert blocks[1].clients.tolist() == [3, 4, 5]
+    grid.gone = True
+    blocks = list(runtime.run(tasks(parts.workload, range(6), round=2)))
+    honest = list(parts.runtime.run(tasks(parts.workload, range(6), round=2)))
+    rows = Updates.concatenate(blocks).rows
+    assert torch.equal(rows, Updates.concatenate(honest).rows)
+
+
+def test_memories_on_a_lost_node_cost_their_clients_the_round(tmp_path):
+    parts = _momentum()
+    grid, runtime = _leaky(tmp_path, parts)
+    grid.slow = False
+    list(runtime.run(tasks(parts.workload, range(6))))
     grid.gone = True
     blocks = list(runtime.run(tasks(parts.workload, range(6), round=2)))
     assert set(blocks[0].failed.values()) == {"SuperNode 0 is not connected"}

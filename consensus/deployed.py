@@ -69,6 +69,7 @@ class Deployed:
         self._addresses, chain.wire = addresses, self
         self._lonely_s: float | None = None  # since when there is no quorum
         self._paused = False
+        self.paused: tuple[str, ...] = ()
         self.adopted = False  # whether the last block had to be fetched from the others
         self.seat: Seat | None = None
 
@@ -89,6 +90,7 @@ class Deployed:
     ) -> Verdict:
         """One final round with the others; waits where too few of them are there. Raises
         QuorumLostError when they do not come back."""
+        self.paused = ()
         verdict = self.chain.agree(proposals, rule, context, sealed)
         self.adopted = self.seat.late
         self.seat.advance()
@@ -157,7 +159,8 @@ class Deployed:
         )
         if not self._paused and lonely_s > min(GRACE_S, wait_s):
             self._paused = True
-            self.tell("paused", f"{lost}. The run waits up to {wait_s:g} s for them.")
+            self.paused = (f"{lost}. The run waits up to {wait_s:g} s for them.",)
+            self.tell("paused", self.paused[0])
         if lonely_s > wait_s:
             raise QuorumLostError(
                 f"{lost}, and nobody came back in {wait_s:g} s: start them again, then the same "
@@ -218,6 +221,7 @@ class Observed:
         self, chain: Chain, source: Callable[[int], Seen], ends: Callable[[], Sequence[bytes]]
     ):
         self.chain, self._source, self._ends = chain, source, ends
+        self.paused: tuple[str, ...] = ()  # its launcher knows
         chain.wire = self
 
     @property

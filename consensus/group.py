@@ -226,9 +226,10 @@ class Group:
         return [i for i in range(len(self.hosts)) if i != host.server.index]
 
     def _collect(self, host: Host, proposals: Sequence[bytes]) -> None:
-        if not host.batch:
+        good = list(filter(host.judge.admits, proposals))
+        if good and not host.batch:
             self.network.after(BATCH_US * NS_PER_US, host.server.index, "flush")
-        host.batch += proposals
+        host.batch += good
 
     def _serve(self, host: Host, to: int, root: bytes) -> None:
         server = host.server

@@ -1,4 +1,4 @@
-"""Judge: which entries may be ordered yet: no phase ends for lack of time before its time.
+"""Judge: which entries may be ordered: well-formed ones of members, and no phase's end too early.
 
 A proposer that could end a phase at once would keep out everybody whose message is on its way.
 
@@ -7,6 +7,7 @@ Paper: none; our derivation (a proposer takes its turn within f + 1 heights, see
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 
@@ -16,17 +17,23 @@ from consensus.pofel.messages import Entry, Kind
 from consensus.server import PARTIAL, Server
 from fedalign.core.errors import DataError
 
+REMEMBERED = 4096  # entries looked at
+
 
 class Judge:
-    """One server's, for one height: asked before it prevotes. Once it said yes it stays with it.
+    """One server's, for one height: asked before it prevotes, or leads what others want ordered.
+    Once it said yes it stays with it.
 
     now_ms: the server's clock; only differences count. The driver tells `started` of every timer.
+    refused: entries that can never be of this chain, by reason; each counts once.
     """
 
     def __init__(self, server: Server, now_ms: Callable[[], float]):
         self._server, self._now_ms = server, now_ms
         self._from: dict[tuple[int, int, int], float] = {}  # (round, phase, rank) -> ms
+        self._entries: dict[bytes, Entry | None] = {}  # None: refused for ever
         self._accepted: set[bytes] = set()
+        self.refused: Counter[str] = Counter()
 
     def started(self, timer: SetTimer) -> None:
         """A phase, or its last part, begins here. Work that it allows for comes on top."""
@@ -40,23 +47,37 @@ class Judge:
     def __call__(self, height: int, batch: Sequence[bytes]) -> bool:
         return all(self._may(data) for data in batch)
 
+    def admits(self, data: bytes) -> bool:
+        """Whether these bytes can be an entry of this chain at all: its form, signer, chain."""
+        return self._entry(data) is not None
+
     def _may(self, data: bytes) -> bool:
         if data not in self._accepted:
-            try:
-                entry = Entry.decode(data)
-            except DataError:
-                return False
-            if self._early(entry):
+            entry = self._entry(data)
+            if entry is None or self._early(entry):
                 return False
             self._accepted.add(data)
         return True
 
+    def _entry(self, data: bytes) -> Entry | None:
+        if data not in self._entries:
+            try:
+                entry: Entry | None = Entry.decode(data)
+                reason = self._server.machine.admit(entry)
+            except DataError:
+                entry, reason = None, "malformed"
+            if reason:
+                self.refused[reason] += 1
+            if len(self._entries) >= REMEMBERED:
+                self._entries.pop(next(iter(self._entries)))
+            self._entries[data] = None if reason else entry
+        return self._entries[data]
+
     def _early(self, entry: Entry) -> bool:
         """Whether it would end a phase that has not lasted long enough here, or not begun."""
-        machine = self._server.machine
-        if entry.kind is not Kind.MARK or machine.admit(entry) or not entry.content.timeout:
-            return False  # others change nothing here, or need what the stream holds
-        state, mark = machine.state, entry.content
+        if entry.kind is not Kind.MARK or not entry.content.timeout:
+            return False  # what it needs is in the stream
+        state, mark = self._server.machine.state, entry.content
         place = entry.round, mark.phase, mark.rank
         if place < (state.round, state.phase, state.rank):
             return False  # over: it changes nothing

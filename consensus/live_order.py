@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from consensus.bft.journal_log import JournalLog
-from consensus.bft.messages import Batch
 from consensus.bft.node import BftNode
 from consensus.bft.signing import Gate, Signer
 from consensus.disk import FolderDisk
 from consensus.identity import Key
+from consensus.judge import Judge
 from consensus.ordering import BftOrdering, Ordering, RaftOrdering
 from consensus.raft.messages import ConfState, EntryKind
 from consensus.raft.node import RaftNode
@@ -32,7 +32,7 @@ Receive = Callable[[int, bytes], None]
 class Place:
     """A server's place in the order of one height. id: its position. members: node ids of all.
     out: positions that are exiled. folder: of its log. send: (to, frame, droppable). apply: takes
-    the next entry. valid: what it lets pass (Byzantine orders only)."""
+    the next entry. judge: what it lets pass (Byzantine orders only)."""
 
     id: int
     key: Key
@@ -43,7 +43,7 @@ class Place:
     folder: Path
     send: Callable[[int, bytes, bool], None]
     apply: Callable[[bytes], None]
-    valid: Callable[[int, Batch], bool]
+    judge: Judge
 
     @property
     def bound(self) -> int:
@@ -73,7 +73,8 @@ class LiveOrder:
                 place.id, voters, ordering.config, JournalLog(disk, 1 << 20, reserve=False),
                 lambda decision: [place.apply(data) for data in decision.batch] and None,
                 self._connect, Signer(place.key, place.bound),
-                Gate(list(place.members), place.bound), tick_s, valid=place.valid,
+                Gate(list(place.members), place.bound), tick_s, valid=place.judge,
+                admits=place.judge.admits,
             )  # fmt: skip
 
     async def start(self) -> None:

@@ -37,7 +37,7 @@ from consensus.pofel.tally import Fairness
 from consensus.pofel.task import Evaluated, Evaluator, Task
 from consensus.server import Server
 from consensus.told import Told, wallets
-from consensus.transport import Processes, Round, Simulated, Transport, Wire, check
+from consensus.transport import Outage, Processes, Round, Simulated, Transport, Wire, check
 from fedalign.core.agreement import Audited, Cost, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Aggregate, Context, Defense, Updates
 from fedalign.core.errors import ConfigError, IntegrityError, QuorumLostError
@@ -64,7 +64,7 @@ class Chain:
     hear each other until heal_ms after a round's beginning, or ever (None). recompute: every server
     evaluates by itself; otherwise, to save time, one does it for all. measure_cpu: costs say
     `cpu_s`, which itself takes time. max_aborts: rounds without a block in a row before
-    `QuorumLostError`, >= 0. transport: "simulated" (all servers here) or "processes", see there.
+    `QuorumLostError`, >= 0. transport, processes, outages: see `consensus.transport`.
     """
 
     servers: int | None = None
@@ -86,6 +86,7 @@ class Chain:
     chain_id: int = 131_277
     transport: Transport = "simulated"
     processes: Processes = Processes()
+    outages: Sequence[Outage] = ()
 
     machine: ClassVar[type[RoundMachine]] = RoundMachine
 
@@ -105,7 +106,7 @@ class Chain:
             )
         if self.max_aborts < 0:
             raise ConfigError(f"max_aborts is 0 or more, got {self.max_aborts}.")
-        check(self.transport, self.ordering, self.processes, n)
+        check(self)
         self.wire: Wire = Simulated()
         self._seeds = Seeds(seed)
         self.wallet = wallets(self._seeds)
@@ -143,7 +144,7 @@ class Chain:
 
     def follow(self, record: Record) -> SealedBlock:
         """Take over a height that was agreed on elsewhere; its seal is checked."""
-        self._aborts = _aborts(self.members)
+        self._aborts = self._futile()
         self._keep(self._at(record), record)
         return self._last
 
@@ -162,7 +163,7 @@ class Chain:
         told = self._told(sealed, self.state.height + 1)
         desk = Desk(self._job(asked, rule, context, told), ledger, self.recompute)
         group = self.wire.round(self, ledger)
-        before, self._aborts = self.members[0].machine.snapshot(), _aborts(self.members)
+        before, self._aborts = self.members[0].machine.snapshot(), self._futile()
         try:
             self._play(group, proposals, sealed, desk)
         except QuorumLostError:
@@ -260,12 +261,15 @@ class Chain:
         return 10 + (self.max_aborts + 1) * (waits + ranks) / 1000
 
     def _give_up(self) -> None:
-        aborts = _aborts(self.members) - self._aborts
+        aborts = self._futile() - self._aborts
         if aborts > self.max_aborts:
             raise QuorumLostError(
                 f"{aborts} rounds in a row ended without a block (max_aborts={self.max_aborts}): "
                 "more servers must bring a model, or more time be allowed."
             )
+
+    def _futile(self) -> int:
+        return max(server.machine.state.aborts for server in self.members)
 
     def _same(self, ready: Sequence[Server], first: Server) -> None:
         """All that finished hold the same state; those that did not are brought up to it."""
@@ -352,6 +356,7 @@ class Chain:
             strikes=tuple((place(node), kind) for node, kind in strikes),
             aborted=State.decode(record.snapshot).aborts - self._aborts,
             costs=costs,
+            paused=self.wire.paused,
         )
 
 
@@ -393,8 +398,3 @@ class Ordered(Chain):
     tolerates: Literal["byzantine", "crash"] = "crash"
 
     machine: ClassVar[type[RoundMachine]] = PlainMachine
-
-
-def _aborts(servers: Sequence[Server]) -> int:
-    """Rounds without a block so far."""
-    return max(server.machine.state.aborts for server in servers)

@@ -5,7 +5,7 @@ Paper: none; our derivation (the same servers, orderings and machines behind eit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -14,11 +14,11 @@ from consensus.costs import Ledger
 from consensus.group import Group
 from consensus.identity import NODE_ID_BYTES
 from consensus.network.simulated import SimulatedNetwork
-from consensus.ordering import BftOrdering, Ordering, RaftOrdering
+from consensus.ordering import BftOrdering, RaftOrdering
 from consensus.pofel.messages import Entry, Final
 from consensus.server import Server
 from fedalign.core.contracts import Context, Updates
-from fedalign.core.errors import ConfigError
+from fedalign.core.errors import ConfigError, QuorumLostError
 from fedalign.core.seeds import Seeds
 
 if TYPE_CHECKING:
@@ -62,6 +62,25 @@ class Processes:
             )
 
 
+@dataclass(frozen=True)
+class Outage:
+    """Servers that are away in a simulation. servers: positions. first, last: heights, 1 <= first
+    <= last. Where those that are left are no quorum, the height waits until all have returned.
+    lasts_s: simulated seconds until then, > 0."""
+
+    servers: Sequence[int]
+    first: int
+    last: int
+    lasts_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.last or self.lasts_s <= 0:
+            raise ConfigError(
+                "An outage needs heights 1 <= first <= last and lasts_s > 0, got "
+                f"{self.first}, {self.last} and {self.lasts_s}."
+            )
+
+
 class Round(Protocol):
     """One height being agreed on. hosts: of the servers in this process."""
 
@@ -75,7 +94,10 @@ class Round(Protocol):
 
 
 class Wire(Protocol):
-    """What a chain needs to know of where its servers are."""
+    """What a chain needs to know of where its servers are. paused: sentences about waiting for a
+    quorum in the last round."""
+
+    paused: tuple[str, ...]
 
     def round(self, chain: Chain, ledger: Ledger) -> Round:
         """The next height."""
@@ -90,13 +112,23 @@ class Wire(Protocol):
 class Simulated:
     """All servers in this process, over a simulated network."""
 
+    paused: tuple[str, ...] = ()
+
     def round(self, chain: Chain, ledger: Ledger) -> Group:
         """A drained network and a new order for every height, so that a run can be continued."""
         seeds, height = Seeds(chain.seed or 0), chain.state.height + 1
         network = SimulatedNetwork(seeds.at("network", height=height), chain.link, chain.links)
         ordering = Seeds(int.from_bytes(seeds.key("ordering", height=height)[:8], "big"))
+        away = [outage for outage in chain.outages if outage.first <= height <= outage.last]
+        down = {*chain.down, *(server for outage in away for server in outage.servers)}
+        self.paused, needs = (), chain.state.quorum(chain.settings)
+        if away and chain.servers - len(down) < needs:
+            wait_s = max(outage.lasts_s for outage in away)
+            self.paused = (_paused(chain, down, needs, wait_s),)
+            ledger.lasted("paused", wait_s)
+            down = set(chain.down)
         return Group(
-            chain.members, chain.ordering, network, ordering, ledger, chain.down, chain.cut,
+            chain.members, chain.ordering, network, ordering, ledger, sorted(down), chain.cut,
             chain.heal_ms,
         )  # fmt: skip
 
@@ -108,24 +140,39 @@ class Simulated:
         return tuple(signed(chain, server, told) for server in there)
 
 
-def check(transport: str, ordering: Ordering, processes: Processes, servers: int) -> None:
-    """Raise ConfigError where a transport does not exist, or cannot carry this order."""
-    given = len(processes.identities)
-    if given and (transport != "processes" or given != servers):
-        raise ConfigError(
-            f"identities are of servers with keys of their own: one for each of {servers}, with "
-            f"consensus.transport=processes; got {given} with {transport}."
+def _paused(chain: Chain, down: Collection[int], needs: int, wait_s: float) -> str:
+    """What is said of a wait; raises QuorumLostError where it is too long for the run."""
+    there, gone = chain.servers - len(down), ", ".join(map(str, sorted(down)))
+    lost = f"{there} of {chain.servers} edge servers are there, {needs} must be: {gone} missing"
+    if wait_s > chain.processes.wait_s:
+        raise QuorumLostError(
+            f"{lost}, and nobody came back in {chain.processes.wait_s:g} simulated seconds: the run "
+            "ends here and can be continued."
         )
+    return f"{lost}. The run waited {wait_s:g} simulated seconds for them."
+
+
+def check(chain: Chain) -> None:
+    """Raise ConfigError where a transport does not exist, or cannot do what the chain asks for."""
+    transport, given, n = chain.transport, len(chain.processes.identities), chain.servers
     if transport not in get_args(Transport):
         raise ConfigError(
             f"consensus.transport is one of {', '.join(get_args(Transport))}; got {transport!r}."
         )
-    if transport == "processes" and not isinstance(ordering, BftOrdering | RaftOrdering):
+    if given and (transport != "processes" or given != n):
+        raise ConfigError(
+            f"identities are of servers with keys of their own: one for each of {n}, with "
+            f"consensus.transport=processes; got {given} with {transport}."
+        )
+    if transport == "processes" and not isinstance(chain.ordering, BftOrdering | RaftOrdering):
         raise ConfigError(
             f"consensus.transport=processes runs Raft and BFT orders, not a "
-            f"{type(ordering).__name__}: take consensus=pofel, pofel_raft or raft, or "
+            f"{type(chain.ordering).__name__}: take consensus=pofel, pofel_raft or raft, or "
             "consensus.transport=simulated."
         )
+    for outage in chain.outages:
+        if not outage.servers or not set(outage.servers) <= set(range(n)):
+            raise ConfigError(f"An outage is of servers 0 .. {n - 1}, got {list(outage.servers)}.")
 
 
 def signed(chain: Chain, server: Server, told: bytes) -> Entry:

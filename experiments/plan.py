@@ -121,7 +121,9 @@ def _apart(config: Config, made: Any, stragglers: Stragglers) -> None:
     """Refuse what edge servers that meet on the chain alone cannot do."""
     faults = [group.fault for group in made.faults]
     unable = {
-        "consensus.down, cut and links": bool(made.down or made.cut or made.links),
+        "consensus.down, cut, links and outages": bool(
+            made.down or made.cut or made.links or made.outages
+        ),
         "consensus=pofel_evm": config["consensus"]["_target_"].endswith(".PoFELOnEvm"),
         "clock": not config["clock"]["_target_"].endswith(".Untimed"),
         "stragglers.late of edge servers": stragglers.late and stragglers.level != "device",
@@ -200,6 +202,7 @@ def _sealed(verdict: Verdict, block: SealedBlock) -> dict[str, Any]:
         "rewards": {str(server): units for server, units in verdict.rewards.items()},
         "strikes": [list(strike) for strike in verdict.strikes],
         "aborted": verdict.aborted,
+        **({"paused": list(verdict.paused)} if verdict.paused else {}),
         "costs": {phase: vars(cost) for phase, cost in verdict.costs.items()},
     }
 

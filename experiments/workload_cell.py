@@ -103,6 +103,7 @@ def _alignment(
     from fedalign.workloads.preference_holdings import Owners
     from fedalign.workloads.reward_model import RewardModel, RewardTask
     from fedalign.workloads.text_alignment import TextAlignment
+    from fedalign.workloads.text_reward_model import TextRewardModel
 
     if "objective" not in config or "peft" not in config:
         raise ConfigError(
@@ -128,21 +129,10 @@ def _alignment(
             f"{type(objective).__name__} has not: take objective=dpo."
         )
     if isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined):
-        _plain_reward(config, data)
-        return RewardModel(RewardTask(data, model, *rest), owners, seeds, device)
+        if config["precision"] != "float32":
+            raise ConfigError("Reward models are trained in float32: take precision=float32.")
+        kind = TextRewardModel if isinstance(data, TextPreferences) else RewardModel
+        return kind(RewardTask(data, model, *rest), owners, seeds, device)
     kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
     task = Task(data, model, *rest, precision=config["precision"], zero=zero)
     return kind(task, owners, seeds, device)
-
-
-def _plain_reward(config: Config, data: Any) -> None:
-    """What reward models cannot do is refused."""
-    from fedalign.data.graded_preferences import GradedFacts
-
-    if config["precision"] != "float32":
-        raise ConfigError("Reward models are trained in float32: take precision=float32.")
-    if not isinstance(data, GradedFacts):
-        raise ConfigError(
-            "Reward models are trained where the true reward is known: take data=graded_facts, or "
-            "objective=dpo for these data."
-        )

@@ -18,7 +18,7 @@ class BftConfig:
     voted without agreeing (>= 1). growth_tick: added to both for every round (>= 1, or slow
     networks never agree). resend_tick: ticks without progress before all is said again (>= 1).
     max_batch_bytes, max_batch_items: of one height (>= 1; a larger single item still travels).
-    max_pool_bytes: data that waits to be ordered before more is refused (>= 1).
+    max_pool_bytes, max_pool_items: what waits to be ordered before more is refused (>= 1).
     keep_heights: decisions kept for servers that fell behind (>= 1).
     """
 
@@ -29,6 +29,7 @@ class BftConfig:
     max_batch_bytes: int = 1 << 20
     max_batch_items: int = 4096
     max_pool_bytes: int = 64 << 20
+    max_pool_items: int = 100_000
     keep_heights: int = 1000
 
     def __post_init__(self) -> None:

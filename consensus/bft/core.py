@@ -321,6 +321,8 @@ class Bft:
             return "it waits already"
         if digest in self._ordered:
             return "it was ordered already"  # a late copy: clients make their items distinct
+        if len(self.pool) >= self.config.max_pool_items:
+            return f"{len(self.pool)} items wait to be ordered: max_pool_items is reached"
         if self._pool_bytes + len(data) > self.config.max_pool_bytes:
             return (
                 f"{self._pool_bytes} bytes wait to be ordered, {len(data)} more would exceed "

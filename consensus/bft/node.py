@@ -17,7 +17,7 @@ from consensus.bft import wire
 from consensus.bft.config import BftConfig
 from consensus.bft.core import Bft, accept_all, forget_all
 from consensus.bft.journal_log import JournalLog
-from consensus.bft.messages import ALL, Batch, Decision, Equivocation, Message, Ready, Status
+from consensus.bft.messages import ALL, Batch, Decision, Equivocation, Items, Message, Ready, Status
 from consensus.bft.signing import Gate, Signer
 from consensus.network.processes import ProcessNetwork
 from fedalign.core.errors import DataError
@@ -31,7 +31,9 @@ class BftNode:
     journal: its disk. apply: called with every decision, after a restart with all that the
     journal still holds (config.keep_heights): it skips what it has. It may answer who votes from
     the next height on. connect: makes its network, over which servers without a vote hear too.
-    tick_s: length of a tick. checkpoint_every: records between journal checkpoints (>= 1).
+    tick_s: length of a tick. checkpoint_every: records between journal checkpoints (>= 1). valid:
+    what may be decided now. admits: what may ever be; nothing else of what others want ordered is
+    taken in.
     earlier: decisions that the journal holds no more, for servers that are far behind.
     """
 
@@ -52,6 +54,7 @@ class BftNode:
     ):
         records = journal.load()
         self.journal, self.apply, self.gate, self.tick_s = journal, apply, gate, tick_s
+        self._admits = admits
         self.core = Bft(id, members, config, records, sign, valid, earlier)
         self.network = connect(self._received)
         self.evidence: list[Equivocation] = []
@@ -103,6 +106,10 @@ class BftNode:
         except DataError:
             self.refused["malformed"] += 1
             return
+        if isinstance(body, Items) and self._admits is not None:
+            good = tuple(filter(self._admits, body.data))
+            self.refused["items"] += len(body.data) - len(good)
+            body = Items(good)
         if body is not None:
             self._guarded(self.core.step, Message(self.core.id, body, sender))
             self._soon()

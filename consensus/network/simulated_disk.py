@@ -9,6 +9,8 @@ Equal", OSDI 2014).
 
 from __future__ import annotations
 
+from errno import ENOSPC
+
 import numpy as np
 
 
@@ -42,13 +44,14 @@ class _File:
 
 
 class SimulatedDisk:
-    """A `Disk` in memory. `fail_sync` makes the next sync fail, and with it the server."""
+    """A `Disk` in memory. `fail_sync` makes the next sync fail, and with it the server; while it is
+    `full` nothing can be written."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         self._durable: dict[str, _File] = {}
         self._changes: list[tuple[str, str, _File]] = []  # old, new; "": created, removed
-        self.fail_sync = False
+        self.fail_sync = self.full = False
         self.syncs = 0
 
     def names(self) -> list[str]:
@@ -58,11 +61,13 @@ class SimulatedDisk:
         return bytes(self._files[name].bytes)
 
     def create(self, name: str, size: int) -> None:
+        self._room()
         self._files[name] = _File()
         self._files[name].bytes.extend(bytes(size))
         self._changes.append(("", name, self._files[name]))
 
     def write(self, name: str, offset: int, data: bytes) -> None:
+        self._room()
         self._files[name].write(offset, data)
 
     def truncate(self, name: str, size: int) -> None:
@@ -76,6 +81,10 @@ class SimulatedDisk:
             raise OSError("simulated: the disk could not force its pages out")
         self.syncs += 1
         self._files[name].pending = []
+
+    def _room(self) -> None:
+        if self.full:
+            raise OSError(ENOSPC, "simulated: no space left on the disk")
 
     def rename(self, old: str, new: str) -> None:
         self._files[new] = self._files.pop(old)

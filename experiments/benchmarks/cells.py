@@ -55,6 +55,13 @@ def gpu(config: Config, folder: Path, environment: Config) -> None:
     write_rows(measure(shape, *settings), config, folder, environment)
 
 
+def memory(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=memory_dpo`: peak memory against the number of clients."""
+    from experiments.benchmarks.memory import measure
+
+    write_rows(measure(config["counts"]), config, folder, environment)
+
+
 def games(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=speed_games`: equilibria against cvxpy."""
     from experiments.benchmarks.games import measure

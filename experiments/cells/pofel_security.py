@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from consensus.baselines.pofel_broadcast import PofelBroadcast
+from consensus.encoding import decode, encode
 from consensus.fault import Fault
 from consensus.faults.bribe import Bribe
 from consensus.faults.equivocate import Equivocate
 from consensus.faults.free_ride import FreeRide
 from consensus.faults.misreport import Misreport
 from consensus.faults.plagiarise import Plagiarise
+from consensus.faults.rush import Rush
 from consensus.faults.withhold import Withhold
 from consensus.network.links import Constant, Link
 from consensus.pofel.btsv import Btsv
+from consensus.pofel.effects import Ignored
 from consensus.pofel.evaluation import quantize
+from consensus.pofel.machine import RoundMachine
+from consensus.pofel.messages import Entry
 from consensus.pofel.settings import Timeouts
 from consensus.protocol import Faulty, PoFEL
 from experiments.benchmarks.cells import write_rows
 from experiments.cells.pofel_rounds import agree, models
 from fedalign.core.agreement import Verdict
-from fedalign.core.errors import QuorumLostError
+from fedalign.core.errors import DataError, QuorumLostError
 
 Config = Mapping[str, Any]
 QUICK = Timeouts(train_ms=2000, commit_ms=1000, reveal_ms=1000, avail_ms=1000, evaluate_ms=500,
@@ -39,11 +45,35 @@ class Finding(NamedTuple):
     holds: bool
 
 
-class Arena:
-    """n servers and a seed; plays rounds with a fault and compares with the honest ones."""
+def as_expected(test: str, attack: str, expected: str, observed: str) -> Finding:
+    """Where the words must be the same."""
+    return Finding(test, attack, expected, observed, observed == expected)
 
-    def __init__(self, servers: int, seed: int):
-        self.servers, self.seed = servers, seed
+
+def answer(machine: RoundMachine, entry: Entry) -> str:
+    """Why a machine ignored an entry, or "accepted"."""
+    before = machine.state
+    found = machine.apply(entry)
+    if machine.state is before and len(found) == 1 and isinstance(found[0], Ignored):
+        return found[0].reason
+    return "accepted"
+
+
+def decoded(data: bytes) -> str:
+    """Whether these bytes are the one form of an entry."""
+    try:
+        Entry.decode(data)
+    except DataError:
+        return "refused"
+    return "accepted" if decode(data) and encode(decode(data)) == data else "refused"
+
+
+class Arena:
+    """n servers and a seed; plays rounds with a fault and compares with the honest ones. messages:
+    how many tiny ones a server is sent."""
+
+    def __init__(self, servers: int, seed: int, messages: int = 1_000_000):
+        self.servers, self.seed, self.messages = servers, seed, messages
         self.honest = self.play()
         self.last = servers - 1
 
@@ -69,10 +99,11 @@ class Arena:
 
 def pofel_security(config: Config, folder: Path, environment: Config) -> None:
     """All tests in one arena."""
+    from experiments.cells.pofel_security_limits import LIMITS
     from experiments.cells.pofel_security_parts import PARTS
 
-    arena = Arena(config["servers"], config["seed"])
-    found = [finding for test in (*ROUNDS, *PARTS) for finding in test(arena)]
+    arena = Arena(config["servers"], config["seed"], config["messages"])
+    found = [finding for test in (*ROUNDS, *PARTS, *LIMITS) for finding in test(arena)]
     found.sort(key=lambda finding: finding.test)
     rows = [
         {"test": f.test, "attack": f.attack, "seed": config["seed"], "expected": f.expected,
@@ -179,6 +210,12 @@ def silence(arena: Arena) -> Iterator[Finding]:
         f"{len(verdict.members)} models, {_struck(verdict)}",
         me in verdict.members and not verdict.strikes,
     )  # fmt: skip
+    slow = {(1, i): Link(Constant(300_000)) for i in range(arena.servers) if i != 1}
+    verdict = arena.play(Rush("commit"), (me,), links=slow)
+    yield Finding(
+        "T-09", "ends the commits before a slow server's", "too early: refused, nobody is left out",
+        f"{len(verdict.members)} of {arena.servers} models", 1 in verdict.members,
+    )  # fmt: skip
     verdict = arena.play(Withhold("block"), (arena.honest.leader,))
     yield Finding(
         "T-10", "the leader writes no block", "the next rank does, after its time",
@@ -190,6 +227,17 @@ def silence(arena: Arena) -> Iterator[Finding]:
         "T-10", "the order's first leader is down", "another one orders; the rest agree",
         f"{len(verdict.members)} models, {_struck(verdict)}",
         len(verdict.members) == arena.servers - 1 and not verdict.strikes,
+    )  # fmt: skip
+    with TemporaryDirectory() as place:
+        states = []
+        for chain in (arena.chain(), arena.chain()):
+            chain.open(Path(place))
+            if not states:
+                arena.round(chain, 1)
+            states.append(chain.members[0].machine.state_hash())
+    yield as_expected(
+        "T-10", "all servers end after a block and start again", "the same state",
+        "the same state" if states[0] == states[1] else "another state",
     )  # fmt: skip
 
 
@@ -229,6 +277,24 @@ def partitions(arena: Arena) -> Iterator[Finding]:
             "T-12", name, f"{'the majority goes on' if goes_on else 'no block'}; heals without fork",
             f"{seen}; then {len(after.members)} models", (seen != "no block") == goes_on
             and after.members == everybody,
+        )  # fmt: skip
+
+
+def unsteady_links(arena: Arena) -> Iterator[Finding]:
+    """T-12: one direction is dead; the network falls apart in every round and heals."""
+    n = arena.servers
+    deaf = {(0, i): Link(loss=1.0) for i in range(1, n // 2 + 1)}
+    halves = (tuple(range(n // 2)), tuple(range(n // 2, n)))
+    for name, chain in (
+        ("half of the servers do not hear one", arena.chain(links=deaf)),
+        ("two halves in the first 0.3 s of every round", arena.chain(cut=halves, heal_ms=300.0)),
+    ):
+        heights = [arena.round(chain, round_).block.height for round_ in (1, 2)]
+        heads = {server.machine.state.head for server in chain.members}
+        yield as_expected(
+            "T-12", name, "a block per round, one head",
+            f"{'a block' if heights == [1, 2] else 'not a block'} per round, "
+            f"{'one head' if len(heads) == 1 else 'a fork'}",
         )  # fmt: skip
 
 
@@ -284,5 +350,6 @@ def grinding(arena: Arena) -> Iterator[Finding]:
 
 ROUNDS: tuple[Callable[[Arena], Iterator[Finding]], ...] = (
     plagiarism, free_riding, bribery, equivocation, silence, wrong_blocks, partitions,
+    unsteady_links,
     bought_majority, split_view, grinding,
 )  # fmt: skip

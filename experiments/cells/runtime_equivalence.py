@@ -66,12 +66,14 @@ def runtime_equivalence(config: Config, folder: Path, environment: Config) -> No
             "equal": None if note.startswith(_SKIPPED) else digest == expected != "",
             "seconds": round(seconds, 1) if digest else None, "note": note,
         })  # fmt: skip
+    if not any(row["note"] for row in rows):
+        rows = [{key: value for key, value in row.items() if key != "note"} for row in rows]
     write_rows(rows, config, folder, environment)
     wrong = [row for row in rows if row["equal"] is False]
     if wrong:
         (folder / "digest.txt").unlink()  # what does not agree is not finished
         raise IntegrityError(
-            f"{task}: {wrong[0]['runtime']} ended with {wrong[0]['digest'] or wrong[0]['note']}, "
+            f"{task}: {wrong[0]['runtime']} ended with {wrong[0]['digest'] or repr(wrong[0]['note'])}, "
             f"{REFERENCE} with {expected[:16]}."
         )
 

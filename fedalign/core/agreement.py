@@ -66,7 +66,8 @@ class Verdict:
     and no chain is kept. members: whose updates were aggregated. votes: voter -> candidate.
     scores: voter -> micro-nats. rewards: server -> base units. strikes: (server, kind).
     aborted: rounds without a block before this one. costs: phase -> Cost. measured: their latency
-    was measured by a clock of its own and is no part of the simulated time.
+    was measured by a clock of its own and is no part of the simulated time. paused: a sentence for
+    every wait for a quorum.
     """
 
     aggregate: Aggregate
@@ -81,6 +82,7 @@ class Verdict:
     aborted: int = 0
     costs: Mapping[str, Cost] = field(default_factory=dict)
     measured: bool = False
+    paused: tuple[str, ...] = ()
 
     @property
     def cost(self) -> Cost:

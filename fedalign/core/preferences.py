@@ -56,6 +56,10 @@ class Sequences:
         """The rows of these indices, in this order."""
         return Sequences(self.tokens[rows], self.starts[rows], self.ends[rows])
 
+    def to(self, device: torch.device) -> Sequences:
+        """The same on another device."""
+        return Sequences(*(x.to(device) for x in vars(self).values()))
+
     def prompts(self) -> list[list[int]]:
         """The prompts as lists."""
         return [row[:s] for row, s in zip(self.tokens.tolist(), self.starts.tolist(), strict=True)]

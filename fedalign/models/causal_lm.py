@@ -33,6 +33,10 @@ class CausalLm:
     prompt_format: chat, the tokenizer's own chat template; dialogue, Human and Assistant turns as
     hh-rlhf writes them; plain, the texts under each other. attention: sdpa, eager or
     flash_attention_2. Code that comes with a model is never run.
+
+    On data=graded_facts the model's embeddings are cut down to the words of that world, each word a
+    token of the model, and it is taught the demonstrations before any run, all weights: teach_steps
+    (0: not at all), teach_batch, teach_lr as of model=tiny_lm; seed: of the order of that teaching.
     """
 
     name: str
@@ -41,6 +45,10 @@ class CausalLm:
     prompt_format: Literal["chat", "dialogue", "plain"] = "chat"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     online: bool = False
+    teach_steps: int = 500
+    teach_batch: int = 64
+    teach_lr: float = 0.0001
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for key, options in (
@@ -55,6 +63,11 @@ class CausalLm:
             raise ConfigError(
                 "model=hf needs model.name: a folder, or a repository of the Hugging Face Hub such "
                 f"as Qwen/Qwen2.5-0.5B-Instruct; got {self.name!r}."
+            )
+        if self.teach_steps < 0 or self.teach_batch < 1 or self.teach_lr <= 0:
+            raise ConfigError(
+                "model.teach_steps must be 0 or more, teach_batch 1 or more and teach_lr above 0, "
+                f"got {self.teach_steps}, {self.teach_batch} and {self.teach_lr}."
             )
         if self.online and _offline():
             raise ConfigError(
@@ -82,9 +95,41 @@ class CausalLm:
                 f"model.name={self.name}: {folder} cannot be loaded as a causal language model "
                 f"({type(error).__name__}: {str(error).splitlines()[0]})."
             ) from error
-        names = [p for pattern in ("*.json", "*.safetensors") for p in folder.glob(pattern)]
+        names = _counted(folder)
         writing = Writing(tokenizer, self.prompt_format, self.name, _vocabulary(module))
         return module.requires_grad_(False).eval(), writing, of_files(names, folder)
+
+    def build(self, words: int) -> nn.Module:
+        """The model with a vocabulary of `words` tokens only: the end mark stands at 2, as in the
+        world's numbering, the others are the first ones of the tokenizer that are no special marks.
+        """
+        if self.dtype != "float32":
+            raise ConfigError(
+                "On data=graded_facts a model is taught in float32: take model.dtype=float32, and "
+                "precision=bfloat16 for what follows."
+            )
+        module, writing, _ = self.load()
+        numbers = writing.plain(words - 1)
+        numbers.insert(2, writing.end)
+        rows = {"get_input_embeddings": None, "get_output_embeddings": None}
+        for name in rows:
+            rows[name] = getattr(module, name)().weight[numbers].clone()
+        module.resize_token_embeddings(words, mean_resizing=False)
+        with torch.no_grad():
+            for name, weight in rows.items():
+                getattr(module, name)().weight.copy_(weight)
+        return module.requires_grad_(True)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that decides its weights after teaching; the files, not where they lie."""
+        taught = ("teach_steps", "teach_batch", "teach_lr", "seed")
+        folder = self._folder()
+        _complete(folder, self.name)
+        return {
+            "files": of_files(_counted(folder), folder),
+            **{k: getattr(self, k) for k in taught},
+        }
 
     def _folder(self) -> Path:
         """Where the files lie; ConfigError says where they were looked for."""
@@ -168,6 +213,17 @@ class Writing:
         """An answer without its end mark; encoded alone, so that no token straddles the border."""
         return self._plain(f" {text}" if self._format == "dialogue" else text)
 
+    def plain(self, count: int) -> list[int]:
+        """The first `count` token numbers that are no special marks."""
+        special = set(self._tokenizer.all_special_ids)
+        found = [number for number in range(self.words) if number not in special][:count]
+        if len(found) < count:
+            raise ConfigError(
+                f"The tokenizer of {self._source} has {len(found)} plain tokens and data="
+                f"graded_facts needs {count}: take a smaller world or another model."
+            )
+        return found
+
     def text(self, tokens: Sequence[int]) -> str:
         """Token numbers -> text without special marks."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True).strip()
@@ -180,6 +236,11 @@ def _offline() -> bool:
     on = ("1", "ON", "YES", "TRUE")
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").upper() in on for name in names)
+
+
+def _counted(folder: Path) -> list[Path]:
+    """What decides a model: settings, tokenizer and weights."""
+    return [path for pattern in ("*.json", "*.safetensors") for path in folder.glob(pattern)]
 
 
 def _vocabulary(module: nn.Module) -> int:

@@ -28,12 +28,17 @@ class Dropout(nn.Module):
         self._scale = 1.0 / (1.0 - rate)
         self._rng: np.random.Generator | None = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether training needs masks at all."""
+        return self._limit > 0
+
     def address(self, key: bytes) -> None:
         """Masks from now on are those of `key` (>= 16 bytes), in order."""
         self._rng = generator(key)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self._limit == 0:
+        if not self.training or not self.draws:
             return x
         if self._rng is None:
             raise ConfigError("A model with dropout trains client by client: take batching=loop.")

@@ -24,12 +24,15 @@ class SteerLm:
 
     dropout: in [0, 1), how often an attribute is left out of a condition. quality: in (0, 1], the
     share of a client's annotated answers, by their worth, that conditions are drawn from.
+    annotate: who says what the client's own answers are, the attribute model or the raters who
+    rated them; answers that the model gives are annotated by the attribute model.
     """
 
     rating_rounds: int = 2
     bootstrap_rounds: int = 1
     dropout: float = 0.1
     quality: float = 0.25
+    annotate: Literal["model", "raters"] = "model"
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
@@ -38,6 +41,7 @@ class SteerLm:
         within(self, 0.0, 1.0, dropout=self.dropout)
         positive(self, quality=self.quality)
         within(self, 0.0, 1.0, True, quality=self.quality)
+        known_annotator(self, self.annotate)
         if self.rating_rounds < 1 or self.bootstrap_rounds < 0:
             raise ConfigError(
                 "SteerLm.rating_rounds must be 1 or more and bootstrap_rounds 0 or more, got "
@@ -49,3 +53,9 @@ class SteerLm:
         if round <= self.rating_rounds:
             return "rate"
         return "bootstrap" if round > rounds - self.bootstrap_rounds else "condition"
+
+
+def known_annotator(owner: object, name: str) -> None:
+    """Refuse annotators there are not."""
+    if name not in ("model", "raters"):
+        raise ConfigError(f"{type(owner).__name__}.annotate must be model or raters, got {name!r}.")

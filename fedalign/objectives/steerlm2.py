@@ -7,14 +7,14 @@ NeurIPS 2024, Section 4.3 and Appendix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from scipy.special import betainc
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.steerlm import Stage
+from fedalign.objectives.steerlm import Stage, known_annotator
 from fedalign.objectives.terms import Loss, positive, within
 
 _EDGES = (0.0, 0.125, 0.375, 0.625, 0.875, 1.0)  # rounding cells of 0 .. 4 on the unit interval
@@ -26,7 +26,8 @@ class SteerLm2:
     weights w (target) and b (present model).
 
     concentration: nu > 0 of the Beta around a regression's prediction, see `attribute_masses`.
-    rating_rounds, dropout, quality: as of SteerLm. weighted_rounds: >= 1, the last rounds of a run,
+    rating_rounds, dropout, quality, annotate: as of
+    SteerLm. weighted_rounds: >= 1, the last rounds of a run,
     which follow this objective after those of attribute-conditioned fine-tuning. answers: n >= 2
     samples per prompt of the model that a round begins with.
     """
@@ -37,6 +38,7 @@ class SteerLm2:
     dropout: float = 0.1
     quality: float = 0.25
     answers: int = 10
+    annotate: Literal["model", "raters"] = "model"
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
@@ -45,6 +47,7 @@ class SteerLm2:
         positive(self, concentration=self.concentration, quality=self.quality)
         within(self, 0.0, 1.0, dropout=self.dropout)
         within(self, 0.0, 1.0, True, quality=self.quality)
+        known_annotator(self, self.annotate)
         if self.rating_rounds < 1 or self.weighted_rounds < 1 or self.answers < 2:
             raise ConfigError(
                 "SteerLm2 needs rating_rounds >= 1, weighted_rounds >= 1 and answers >= 2, got "

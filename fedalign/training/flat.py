@@ -28,7 +28,7 @@ class FlatModel:
         for name, parameter in trainables.items():
             parameter.data, parameter.grad = views[name], gradients[name]
         self._parameters = list(trainables.values())
-        self.random = [m for m in self.module.modules() if isinstance(m, Dropout)]
+        self.random = [m for m in self.module.modules() if isinstance(m, Dropout) and m.draws]
 
     def load(self, vector: Tensor) -> None:
         """Copy a vector (d,) into the parameters."""

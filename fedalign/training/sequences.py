@@ -109,7 +109,7 @@ def _gathered(logits: Tensor, wanted: Tensor, size: int = 4096) -> Tensor:
 
 
 @torch.no_grad()
-def check_packing(model: nn.Module, words: int) -> None:
+def check_packing(model: nn.Module, words: int = 16) -> None:
     """Raise unless a packed sequence has the log-probability it has alone, whatever stands before."""
     device = next(model.parameters()).device
     told = "workload.packing: this model or adapter {}: take workload.packing=null."

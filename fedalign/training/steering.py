@@ -56,9 +56,11 @@ def _rate(lesson: Lesson) -> Step:
 
 
 def _condition(lesson: Lesson) -> Step:
+    annotated = _annotated(lesson)
+
     def step(number: int, rows: Tensor, memory: Memory) -> Loss:
         both = _both(lesson, rows)
-        wanted = labels(_rated(lesson, both), lesson.objective.dropout, lesson.rng("kept", number))
+        wanted = labels(annotated(rows), lesson.objective.dropout, lesson.rng("kept", number))
         return imitate(lesson, _asked(lesson, both.prompts(), both.completions(), wanted))
 
     return step
@@ -118,7 +120,7 @@ def _chances(objective: SteerLm2, ratings: np.ndarray, wanted: Sequence[Conditio
 
 def _best(lesson: Lesson) -> Callable[[int, int], list[Condition]]:
     """Draws conditions (count, step) from the best share of what the client's answers got."""
-    said = _rated(lesson, _both(lesson, torch.arange(len(lesson.pairs))))
+    said = _annotated(lesson)(torch.arange(len(lesson.pairs)))
     order = np.argsort(-reward(said), kind="stable")
     kept = said[order[: max(1, round(lesson.objective.quality * len(order)))]]
 
@@ -127,6 +129,14 @@ def _best(lesson: Lesson) -> Callable[[int, int], list[Condition]]:
         return labels(kept[rng.integers(0, len(kept), count)], lesson.objective.dropout, rng)
 
     return draw
+
+
+def _annotated(lesson: Lesson) -> Callable[[Tensor], np.ndarray]:
+    """rows -> (2 B, 5), what the attribute model or the raters say of chosen and rejected answers."""
+    if lesson.objective.annotate == "model":
+        return lambda rows: _rated(lesson, _both(lesson, rows))
+    ratings = lesson.ratings()
+    return lambda rows: ratings[:, rows.to(ratings.device)].flatten(0, 1).double().cpu().numpy()
 
 
 def _both(lesson: Lesson, rows: Tensor) -> Sequences:

@@ -12,6 +12,7 @@ from fedalign.core.digest import of_data
 from fedalign.core.preferences import Sequences
 from fedalign.core.seeds import Seeds
 from fedalign.data.graded_preferences import GradedFacts
+from fedalign.models.causal_lm import CausalLm
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.training.cache import Cache
 from fedalign.training.sequences import inside, token_logps
@@ -19,31 +20,34 @@ from fedalign.training.sequences import inside, token_logps
 VERSION = 1  # of this recipe
 
 
-def recipe(model: TinyLm, data: GradedFacts) -> dict:
+def recipe(model: TinyLm | CausalLm, data: GradedFacts) -> dict:
     """All that decides the taught weights, as plain data."""
     taught = {"world": asdict(data.world), "demonstrations": data.demonstrations}
-    return {"version": VERSION, "model": asdict(model), "data": taught}
+    own = model.recipe if isinstance(model, CausalLm) else asdict(model)
+    return {"version": VERSION, "model": own, "data": taught}
 
 
-def taught(model: TinyLm, data: GradedFacts, cache: Cache) -> tuple[nn.Module, str]:
-    """The taught model, frozen, and the hash of its recipe."""
+def taught(
+    model: TinyLm | CausalLm, data: GradedFacts, cache: Cache, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, str]:
+    """The taught model, frozen, and the hash of its recipe. device: where it is taught."""
     module = model.build(len(data.world.words))
     key = recipe(model, data)
 
     def make() -> dict:
         print(
-            f"Teaching the tiny model: {model.teach_steps} steps, once; kept in {cache.path}.",
+            f"Teaching the model: {model.teach_steps} steps, once; kept in {cache.path}.",
             file=sys.stderr,
         )
-        teach(module, data.demonstrated(), model)
-        return {"weights": dict(module.state_dict())}
+        teach(module.to(device), data.demonstrated(), model)
+        return {"weights": {name: w.cpu() for name, w in module.state_dict().items()}}
 
     module.load_state_dict(cache.get("taught", key, make)["weights"], strict=False)
     module.tie_weights()
     return module.requires_grad_(False).eval(), of_data(key)
 
 
-def teach(module: nn.Module, rows: Sequences, model: TinyLm) -> float:
+def teach(module: nn.Module, rows: Sequences, model: TinyLm | CausalLm) -> float:
     """Cross-entropy on completions, in place; returns the loss of the last step."""
     optimizer = torch.optim.AdamW(
         module.parameters(), lr=model.teach_lr, betas=(0.9, 0.98), weight_decay=0.01
@@ -52,10 +56,11 @@ def teach(module: nn.Module, rows: Sequences, model: TinyLm) -> float:
     if steps == 0:
         return float("nan")
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, model.teach_lr, steps)
-    rng = Seeds(model.seed).at("teach")
+    rng, device = Seeds(model.seed).at("teach"), next(module.parameters()).device
     module.train()
     for _ in range(steps):
         batch = rows.take(torch.from_numpy(rng.integers(0, len(rows), model.teach_batch)))
+        batch = batch.to(device)
         total, halves = 0.0, batch.ends.argsort(stable=True).split(-(-model.teach_batch // 2))
         count = batch.lengths.sum()
         for half in halves:  # similar lengths together

@@ -28,6 +28,7 @@ from fedalign.data.graded_facts import World
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of
 from fedalign.models.advised import Advised
+from fedalign.models.causal_lm import CausalLm
 from fedalign.models.forward import narrow, recomputing
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.objectives.conqord import Conqord
@@ -74,7 +75,7 @@ class Task:
     the model, None: this process holds it alone."""
 
     data: GradedFacts
-    model: TinyLm
+    model: TinyLm | CausalLm
     adapter: Adapter
     objective: PairObjective | Rloo | Any  # Any: of fedalign/training/loops.py
     tuning: Tuning
@@ -107,7 +108,7 @@ class Alignment:
         self.layout = self._flat.layout
         self._initial = self._flat.vector.cpu().clone()
         if task.tuning.packing is not None:
-            check_packing(self._flat.module, base.config.vocab_size)
+            check_packing(self._flat.module)
         holdings = self._prepared(owners)
         self._held, self._triggered = holdings.pairs, holdings.triggered
         self._values, self.clients = holdings.values, holdings.clients
@@ -124,7 +125,7 @@ class Alignment:
 
     def _opened(self, task: Task) -> tuple[nn.Module, str]:
         """The frozen base model, and what names its weights."""
-        return taught(task.model, task.data, task.cache)
+        return taught(task.model, task.data, task.cache, self._device)
 
     def _prepared(self, owners: Owners) -> PreferenceHoldings:
         """Who holds which pairs; also sets how answers are sampled, judged and called."""

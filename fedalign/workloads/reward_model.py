@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
 from fedalign.core.errors import ClientError, ConfigError
@@ -62,24 +62,39 @@ class RewardModel:
     def __init__(self, task: RewardTask, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         self._rates = isinstance(task.objective, RewardRegression)
-        base, name = taught(task.model, task.data, task.cache)
+        base, self._base = self._opened(task)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
             body = task.adapter.wrap(base).eval()
             outputs = len(ATTRIBUTES) if self._rates else 1
-            self._flat = FlatModel(Scored(body, task.model.hidden, outputs), self._device)
+            self._flat = FlatModel(
+                Scored(body, base.get_input_embeddings().weight.shape[1], outputs), self._device
+            )
         self.layout, self._initial = self._flat.layout, self._flat.vector.cpu().clone()
-        self.source = f"graded_facts (base {name[:12]})"
+        holdings = self._prepared(owners, body)
+        self._held, self.clients = holdings.pairs, holdings.clients
+        needed = self._rates or isinstance(task.objective, RewardCombined)
+        self._ratings = self._rated(holdings) if needed else {}
+        self._ceiling = self._bayes()
+
+    def _opened(self, task: RewardTask) -> tuple[nn.Module, str]:
+        """The frozen base model, and what names its weights."""
+        return taught(task.model, task.data, task.cache, self._device)
+
+    def _prepared(self, owners: Owners, body: nn.Module) -> PreferenceHoldings:
+        """Who holds which pairs; also says where they come from, and what attributes are worth."""
+        task, self._weights = self._task, WEIGHTS
+        self.source = f"graded_facts (base {self._base[:12]})"
         pool = partial(
             answered, task.data, module=body, rollout=Rollout(len(task.data.world.words), 2),
-            cache=task.cache, base=name,
+            cache=task.cache, base=self._base,
         )  # fmt: skip
-        holdings = PreferenceHoldings(task.data, owners, seeds, self._device, pool)
-        self._held, self.clients = holdings.pairs, holdings.clients
-        self._ratings = {
-            key: rated(task.data, pairs, seeds, *key) for key, pairs in self._held.items()
-        } if self._rates or isinstance(task.objective, RewardCombined) else {}  # fmt: skip
-        self._ceiling = self._bayes()
+        return PreferenceHoldings(task.data, owners, self._seeds, self._device, pool)
+
+    def _rated(self, holdings: PreferenceHoldings) -> dict[tuple[int, bool], Tensor]:
+        """(2, N, A) per owner, what raters think of both answers."""
+        data, pairs = self._task.data, holdings.pairs
+        return {key: rated(data, held, self._seeds, *key) for key, held in pairs.items()}
 
     def initial(self) -> Tensor:
         """(d,), the untrained adapter and a head of zeros; depends on the seed only."""
@@ -164,7 +179,7 @@ class RewardModel:
         with torch.no_grad():
             loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
             outputs = self._scores(pairs)
-        weights = torch.tensor(WEIGHTS if self._rates else (1.0,)).to(outputs)
+        weights = torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
         gap = (outputs[0] - outputs[1]) @ weights
         gold = pairs.scores[:, 0] - pairs.scores[:, 1]
         right = {"accuracy": _agreement(gap, gold), "loss": float(loss.value)}

@@ -15,7 +15,6 @@ from torch import nn
 from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Preferences
 from fedalign.data.text_preferences import TextPreferences
-from fedalign.models.causal_lm import CausalLm
 from fedalign.objectives.kto import Kto
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
@@ -25,6 +24,7 @@ from fedalign.training.rollout import Rollout
 from fedalign.training.text_judge import Prompts, TextJudge
 from fedalign.workloads.alignment import Alignment, Task
 from fedalign.workloads.preference_holdings import Owners
+from fedalign.workloads.text_base import opened, told
 from fedalign.workloads.text_holdings import TextHoldings
 
 
@@ -33,19 +33,7 @@ class TextAlignment(Alignment):
     CausalLm."""
 
     def _opened(self, task: Task) -> tuple[nn.Module, str]:
-        if not isinstance(task.model, CausalLm):
-            raise ConfigError(
-                f"data={task.data.source.name} is text and needs a model with a tokenizer: take "
-                "model=hf model.name=FOLDER_OR_NAME, or data=graded_facts for the tiny model."
-            )
-        module, self._writing, name = task.model.load()
-        longest = getattr(module.config, "max_position_embeddings", None)
-        most = task.data.max_tokens + task.data.answer_tokens
-        if longest is not None and most > longest:
-            raise ConfigError(
-                f"data.max_tokens + data.answer_tokens is {most}, but {task.model.name} reads "
-                f"{longest} tokens at most: lower them."
-            )
+        module, self._writing, name = opened(task.model, task.data)
         return module, name
 
     def _prepared(self, owners: Owners) -> TextHoldings:
@@ -60,11 +48,7 @@ class TextAlignment(Alignment):
         self._judge = TextJudge(
             prompts, self._flat.module, self._roll, task.cache, self._base, self._seeds
         )
-        left = "".join(f"; {n} rows: {why}" for why, n in sorted(found.skipped.items()) if n)
-        self.source = (
-            f"{data.source.name} ({', '.join(file.name for file in found.files)}{left}), "
-            f"{task.model.name} (prompts {task.model.prompt_format}, base {self._base[:12]})"
-        )
+        self.source = told(task.model, data, found, self._base)
         return found
 
     def _require(self, found: TextHoldings) -> None:

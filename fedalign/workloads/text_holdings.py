@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedalign.core.contracts import ROOT, ClientInfo
 from fedalign.core.errors import ConfigError, DataError
@@ -25,7 +26,8 @@ class TextHoldings:
     """pairs, triggered, clients, values: as of PreferenceHoldings; nobody knows what an annotator
     of real data thinks answers are worth, so `values` is None. single: rows hold one good answer.
     unpaired: rows hold one good or one bad answer. skipped: reason -> rows left out or cut.
-    truths: prompt -> its right final answer. prompts: of the test rows."""
+    truths: prompt -> its right final answer. prompts: of the test rows. ratings: key of `pairs` ->
+    (2, N, A), where a source has attributes; turned round where an attack turned a pair round."""
 
     values = None
 
@@ -50,6 +52,7 @@ class TextHoldings:
         labels = topics([row for row, *_ in train])
         parts = owners.partition(labels, owners.clients, seeds.at("partition"))
         self.pairs: dict[tuple[int, bool], Preferences] = {}
+        self.ratings: dict[tuple[int, bool], Tensor] = {}
         for client, part in enumerate(parts):
             self._client(client, [train[i] for i in part], labels[part], owners)
         few = {"public": (ROOT, data.root_samples), "eval": (TEST, data.held_out)}
@@ -57,6 +60,7 @@ class TextHoldings:
         for part, (owner, most) in few.items():
             held[part] = data.tokens(rows[part][:most], language, self.skipped)
             self.pairs[owner, False] = self._gold(part, held[part])
+            self._rate(owner, held[part])
         self.triggered = None if attack is None else attack.triggered(self.pairs[TEST, False])
         tested = {tuple(prompt): row.truth for row, prompt, _ in held["eval"]}
         self.prompts = [list(prompt) for prompt in tested][: data.evaluation]
@@ -75,11 +79,21 @@ class TextHoldings:
             )
         own = self._made(rows, labels, f"Client {client}")
         self.pairs[client, False] = there(own, self._device)
+        self._rate(client, rows)
         if owners.attack is not None and client in owners.attackers:
             member = list(owners.attackers).index(client)
             rng = self._seeds.at("poison", client=client)
             poisoned = owners.attack.poison(own, rng, member)
             self.pairs[client, True] = there(poisoned, self._device)
+            if (client, False) in self.ratings:
+                clean, turned = self.ratings[client, False], poisoned.flipped.to(self._device)
+                self.ratings[client, True] = torch.where(turned[:, None], clean.flip(0), clean)
+
+    def _rate(self, owner: int, rows: Sequence[Tokens]) -> None:
+        found = [row.ratings for row, *_ in rows]
+        if all(ratings is not None for ratings in found):
+            both = torch.tensor(found, dtype=torch.float32)  # (N, 2, A)
+            self.ratings[owner, False] = both.transpose(0, 1).contiguous().to(self._device)
 
     def _gold(self, part: Part, rows: Sequence[Tokens]) -> Preferences:
         if not rows:

@@ -1,6 +1,7 @@
 """Servers that meet over real sockets: the simulation's aggregates, whoever is missing meanwhile."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -18,6 +19,7 @@ from consensus.ordering import BftOrdering, RaftOrdering
 from consensus.pofel import payload
 from consensus.pofel.settings import Timeouts
 from consensus.protocol import Ordered, PoFEL
+from consensus.seat import BLOCK
 from consensus.transport import Processes
 from fedalign.core.agreement import Sealed
 from fedalign.core.contracts import Context, Updates
@@ -192,3 +194,46 @@ def test_orders_without_real_servers_are_refused():
         Ordered(4, 0, PbftOrdering(), transport="processes")
     with pytest.raises(ConfigError, match="one of simulated, processes; got 'tcp'"):
         raft(transport="tcp")
+
+
+def test_a_server_that_dies_behind_its_commitment_says_the_same_again(servers):
+    """Its log and its key give the same words after a restart: nobody finds it contradicting
+    itself, no vote is cast twice, and its model is in the block."""
+    patient = replace(QUICK, train_ms=60_000, commit_ms=60_000)
+    group = servers(lambda: PoFEL(4, 0, BftOrdering(tick_ms=20), timeouts=patient), 4)
+    with ThreadPoolExecutor(4) as pool:
+        early = {i: pool.submit(group.ask, i, 1) for i in (1, 2, 3)}
+        dying = group.there[3]
+        until(lambda: len(dying.chain.members[3].machine.state.commits) == 3)
+        dying.seat._failed(RuntimeError("killed"))
+        with pytest.raises(RuntimeError, match="killed"):
+            early[3].result()
+        group.leave(3)
+        group.there[3] = group.start(3)
+        verdicts = [*(pool.submit(group.ask, i, 1) for i in (0, 3)), early[1], early[2]]
+        verdicts = [verdict.result(30) for verdict in verdicts]
+    assert len({verdict.block.hash for verdict in verdicts}) == 1
+    assert all(v.members == (0, 1, 2, 3) and v.strikes == () for v in verdicts)
+    expected = agree(pofel(), 1)
+    assert torch.equal(verdicts[1].aggregate.vector, expected.aggregate.vector)
+
+
+def until(happened, limit_s=30.0):
+    end = time.monotonic() + limit_s
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_garbage_of_a_member_stops_nobody(servers):
+    """Server 3 has bytes ordered that are no entry; the others never put them to the vote, and a
+    forged block of it is not believed."""
+    group = servers(pofel, 4)
+    liar = group.there[3].seat
+    for _ in range(2):
+        liar._loop.call_soon_threadsafe(liar._order.propose, b"no entry at all")
+    liar._loop.call_soon_threadsafe(liar._everybody, BLOCK, 1, b"no record")
+    verdicts = group.round(1, [0, 1, 2])
+    assert len({v.block.hash for v in verdicts.values()}) == 1
+    refused = [group.there[i].seat._order._node.refused["items"] for i in (0, 1, 2)]
+    assert sum(refused) >= 0 and all(v.strikes == () for v in verdicts.values())

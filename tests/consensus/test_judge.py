@@ -1,9 +1,12 @@
 """No phase ends for lack of time before its least time, whoever proposes the order."""
 
+from dataclasses import replace
+
 import pytest
 
 from consensus.bft.messages import NIL, digest_of
 from consensus.faults.rush import Rush
+from consensus.identity import Key
 from consensus.judge import Judge
 from consensus.network.links import Constant, Link
 from consensus.ordering import BftOrdering, RaftOrdering
@@ -75,14 +78,29 @@ def test_training_and_evaluation_come_on_top_of_the_least_time():
 
 def test_what_ends_nothing_or_needs_no_time_is_no_matter_of_the_clock():
     chain, server, judge, _ = watched()
-    forged = bytearray(mark(chain))
-    forged[-1] ^= 1
     item = Entry.sign(chain.members[1].key, chain.chain_id, 1, Avail(())).encode()
-    assert judge(1, (mark(chain, timeout=0), item, bytes(forged)))
-    assert not judge(1, (b"no entry",))
+    assert judge(1, (mark(chain, timeout=0), item))
     agree(chain)
     assert server.machine.state.round == 2
     assert judge(2, (mark(chain),)) and not judge(2, (mark(chain, round_=2),))
+
+
+def test_what_can_never_be_an_entry_of_this_chain_is_counted_once_and_not_ordered():
+    """T-07, T-08: before anything is ordered, by reason."""
+    chain, server, judge, _ = watched()
+    good = Entry.decode(mark(chain, timeout=0))
+    stranger, twin = Key(bytes([9]) * 32), good.signature[:64] + bytes([1 - good.signature[64]])
+    bad = {
+        "malformed": b"no entry",
+        "forged": replace(good, signature=twin).encode(),
+        "foreign_chain": replace(good, chain_id=1).encode(),
+        "no_member": Entry.sign(stranger, chain.chain_id, 1, good.content).encode(),
+        "recovery_id": replace(good, signature=good.signature[:64] + b"\x1b").encode(),
+    }
+    for _ in range(2):
+        assert not any(judge(1, (data,)) or judge.admits(data) for data in bad.values())
+    assert judge.refused == dict.fromkeys(bad, 1)
+    assert judge.admits(good.encode()) and judge.refused.total() == 5
 
 
 def test_the_least_time_is_at_most_every_time_out():

@@ -112,3 +112,11 @@ def test_composing_costs_per_axis_and_not_per_cell():
     cold = seconds(few)
     compose._composed.cache_clear()
     assert seconds(many) < 8 * cold
+
+
+def test_a_scenarios_own_parameter_may_be_narrowed_away_but_a_said_one_may_not():
+    """rlhf sets objective.beta for DPO; RLOO has none."""
+    cells = compose.study(["scenario=rlhf", "objective=rloo"]).cells
+    assert cells and all("beta" not in cell.config["objective"] for cell in cells)
+    with pytest.raises(UnknownNameError, match="'beta'"):
+        compose.study(["scenario=rlhf", "objective=rloo", "objective.beta=0.3"])

@@ -133,7 +133,7 @@ def test_an_edge_server_runs_once_and_an_unknown_one_never(tmp_path, monkeypatch
         (["clock=wireless"], "cannot have clock: leave that out"),
         (["attack_level=edge"], "cannot have attack_level=edge"),
         (["incentive=uniform_pay"], "cannot have an incentive"),
-        (["consensus.down=[1]"], "cannot have consensus.down, cut and links"),
+        (["consensus.down=[1]"], "cannot have consensus.down, cut, links and outages"),
         (["stragglers=temporary", "stragglers.late=true", "stragglers.level=edge"],
          "cannot have stragglers.late of edge servers"),
     ],

@@ -56,6 +56,20 @@ def test_without_a_rule_the_attack_wins():
     assert trained(FedAvg(**KEYS), liars)[1][-1] < 0.3
 
 
+def test_the_lines_of_the_readme_run_as_they_stand():
+    """What they make is the example's own: the same choices, round by round."""
+    text = (Path(example.__file__).parents[2] / "README.md").read_text()
+    block = text.split("## For Flower users")[1].split("```python\n")[1].split("```")[0]
+    assert sum(bool(line) for line in block.splitlines()) == 6
+    made = {}
+    exec(block, made)
+    trained(made["strategy"], made["mods"], rounds=2)
+    ours = Defended(defenses.krum.Krum(3), **KEYS)
+    trained(ours, [Malicious(SignFlip(scale=5.0), members={0, 3, 6})], rounds=2)
+    chosen = [decision["accepted"] for decision in made["strategy"].decisions]
+    assert chosen == [decision["accepted"] for decision in ours.decisions] and len(chosen) == 2
+
+
 def test_the_app_names_what_exists():
     folder = Path(example.__file__).parent
     told = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["flwr"]["app"]

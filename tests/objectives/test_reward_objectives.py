@@ -18,8 +18,10 @@ from fedalign.objectives.policy_gradient import (
 from fedalign.objectives.ppo import Ppo
 from fedalign.objectives.rejection_sampling import RejectionSampling, best_of_kl
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry, extrapolate
+from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.objectives.rloo import Rloo
+from fedalign.objectives.steerlm import SteerLm
 from fedalign.objectives.steerlm2 import SteerLm2
 
 
@@ -249,6 +251,22 @@ def test_calibration_by_hand():
     assert brier(confidence, correct) == close(0.2190625)
 
 
+def test_the_entropy_bonus_is_minus_the_gradient_of_entropy():
+    """Over the exact distribution of three tokens: E[log pi grad log pi] = -grad H."""
+    logits = wide([0.3, -0.2, 1.0]).requires_grad_()
+    logps = torch.log_softmax(logits, 0)
+    entropy = -(logps.exp() * logps).sum()
+    (truth,) = torch.autograd.grad(entropy, logits, retain_graph=True)
+    chances, zero = logps.exp().detach(), torch.zeros(1, 1, dtype=torch.float64)
+    value = sum(
+        chances[i]
+        * Ppo(entropy=0.5).actor(logps[i].view(1, 1), logps[i].detach().view(1, 1), zero).value
+        for i in range(3)
+    )
+    (found,) = torch.autograd.grad(value, logits)
+    assert torch.allclose(found, -0.5 * truth, atol=1e-12)
+
+
 def test_bounds():
     assert best_of_kl(1) == 0 and best_of_kl(8) < log(8)
     for make, sentence in (
@@ -257,6 +275,13 @@ def test_bounds():
         (lambda: Distillation("l2"), "forward, backward or jsd"),
         (lambda: RejectionSampling(0), "1 or more"),
         (lambda: SteerLm2(0), "above 0"),
+        (lambda: RejectionSampling(3, answers=2), "at least keep, got 2 and keep=3"),
+        (lambda: Ppo(passes=0), "answers and passes must be 1 or more"),
+        (lambda: Ppo(estimator="k4"), "k1, abs, k2 or k3"),
+        (lambda: Distillation(level="word"), "token or sequence"),
+        (lambda: Conqord(format_rounds=0), "format_rounds >= 1"),
+        (lambda: RewardCombined(0), "rating_rounds must be 1 or more"),
+        (lambda: SteerLm(annotate="nobody"), "annotate must be model or raters"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             make()

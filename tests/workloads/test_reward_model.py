@@ -13,6 +13,7 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.partition.iid import Iid
 from fedalign.models.low_rank import LowRank
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
+from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.training.cache import Cache
 from fedalign.training.tuning import Tuning
@@ -90,6 +91,21 @@ def _grades(workload, answers):
 
     world = workload._task.data.world
     return attributes_of(world, answers.prompts(), answers.completions())
+
+
+def test_the_recipe_rates_helpfulness_first_and_then_prefers():
+    """With a head of zeros the first loss is the mean squared helpfulness; ln 2 times the mean
+    strength once preferences count."""
+    workload = reward_model(RewardCombined(rating_rounds=1))
+    rows, key = torch.arange(len(workload._held[0, False])), (0, False)
+    workload._flat.load(workload.initial())
+    first, second = (float(workload._loss(key, rows, r).value.detach()) for r in (1, 2))
+    assert first == pytest.approx(float(workload._ratings[key][..., 0].square().mean()), rel=1e-5)
+    strength = workload._held[key].strength.double().mean()
+    assert second == pytest.approx(log(2) * float(strength), rel=1e-5)
+    updates, _ = workload.train(tasks(workload, [0], steps=10), [{}])
+    assert float(updates.metrics["train_loss"][0]) < first
+    assert workload.evaluate(workload.initial() + updates.rows[0])["rm_accuracy"] > 0
 
 
 def test_refusals():

@@ -31,7 +31,7 @@ from fedalign.training.tuning import Tuning
 from fedalign.workloads.alignment import Task
 from fedalign.workloads.preference_holdings import Owners
 from fedalign.workloads.text_alignment import TextAlignment
-from tests import hub_models
+from tests import hub_models, tiny_alignment
 from tests.tiny_alignment import tasks
 
 
@@ -218,3 +218,21 @@ def test_a_rank_group_plays_a_cell(home, tmp_path, monkeypatch):
         losses.append(played["metrics"]["loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[0] < log(2)
     assert not multiprocessing.active_children()
+
+
+def test_a_model_of_the_hub_learns_the_graded_world(home):
+    """Its vocabulary is cut to 88 words, it is taught once, and gold rewards are known again."""
+    model = CausalLm(
+        str(home / "gpt2"), prompt_format="plain", teach_steps=40, teach_batch=32, teach_lr=0.01
+    )
+    tuning = Tuning(batch_size=8, lr=0.003, warmup_steps=0, packing=128)
+    workload = tiny_alignment.alignment(model=model, tuning=tuning)
+    found = workload.evaluate(workload.initial())
+    assert found["loss"] == pytest.approx(log(2), abs=1e-6) and found["win_rate"] == 0.5
+    assert found["eos_rate"] > 0.5  # a model that was not taught hardly ever ends an answer
+    updates, _ = workload.train(tasks(workload, [0], steps=25), [{}])
+    assert float(updates.metrics["train_loss"][0]) < log(2)
+    with pytest.raises(ConfigError, match=r"is taught in float32: take model\.dtype=float32"):
+        replace(model, dtype="bfloat16").build(88)
+    with pytest.raises(ConfigError, match=r"has 25. plain tokens and data=graded_facts needs 400"):
+        model.build(401)

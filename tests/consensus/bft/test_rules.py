@@ -99,6 +99,9 @@ def test_a_full_pool_refuses_with_a_sentence():
     bench = Bench(max_pool_bytes=4)
     assert bench.ask(b"abcd").status == "accepted"
     assert "max_pool_bytes=4" in bench.ask(b"e").reason
+    few = Bench(max_pool_items=2)
+    assert [few.ask(item).status for item in (b"1", b"2", b"3")] == ["accepted"] * 2 + ["dropped"]
+    assert "2 items wait" in few.ask(b"3").reason
     assert bench.ask(b"abcd").reason == "it waits already"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from consensus.bft.journal_log import JournalLog
+from consensus.bft.messages import Decision
 from consensus.bft.node import BftNode
 from consensus.bft.signing import Gate, Signer
 from consensus.disk import FolderDisk
@@ -71,8 +72,7 @@ class LiveOrder:
             assert isinstance(ordering, BftOrdering)  # checked with the config
             self._node = BftNode(
                 place.id, voters, ordering.config, JournalLog(disk, 1 << 20, reserve=False),
-                lambda decision: [place.apply(data) for data in decision.batch] and None,
-                self._connect, Signer(place.key, place.bound),
+                self._decided, self._connect, Signer(place.key, place.bound),
                 Gate(list(place.members), place.bound), tick_s, valid=place.judge,
                 admits=place.judge.admits,
             )  # fmt: skip
@@ -104,6 +104,10 @@ class LiveOrder:
     def failed(self) -> BaseException | None:
         """Why it stopped."""
         return self._node.failed
+
+    def _decided(self, decision: Decision) -> None:
+        for data in decision.batch:
+            self._place.apply(data)
 
     def _connect(self, receive: Receive) -> _Channel:
         members = range(len(self._place.members))

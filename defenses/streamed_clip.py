@@ -14,8 +14,9 @@ from torch import Tensor
 
 from defenses._checks import check, check_space
 from defenses.streamed_mean import added
-from fedalign.core.contracts import Aggregate, Context, Partial, StreamingDefense
+from fedalign.core.contracts import Aggregate, Context
 from fedalign.core.moments import moments
+from fedalign.core.streams import Partial, StreamingDefense
 from fedalign.core.threat import Family, Space
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from defenses._checks import check_choice, check_space
-from fedalign.core.contracts import Aggregate, Context, Partial, StreamingDefense
+from fedalign.core.contracts import Aggregate, Context
 from fedalign.core.errors import ConfigError
+from fedalign.core.streams import Partial, StreamingDefense
 from fedalign.core.threat import Family, Space
 
 Weighting = Literal["uniform", "samples"]
@@ -66,4 +67,6 @@ def added(partial: Partial | None, updates: Tensor, factors: Tensor, weights: Te
         partial = Partial(total)
     for factor, row in zip(factors.tolist(), updates, strict=True):
         partial.total.add_(row, alpha=factor)  # in place: d may be large, and blocks many
-    return Partial(partial.total, partial.weight + float(weights.sum()), partial.count + len(updates))
+    return Partial(
+        partial.total, partial.weight + float(weights.sum()), partial.count + len(updates)
+    )

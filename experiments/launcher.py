@@ -24,7 +24,7 @@ from experiments import edge, federation_cell
 from experiments.recorder import Recorder, observed, watching
 from experiments.run_folder import RunFolder
 from fedalign.core.contracts import State
-from fedalign.core.errors import FedalignError, QuorumLostError
+from fedalign.core.errors import ConfigError, FedalignError, QuorumLostError
 from fedalign.core.log import Log
 from fedalign.federation.hierarchy import EdgeRun
 
@@ -56,6 +56,11 @@ class Launcher(Recorder):
         chain: Chain,
     ):
         super().__init__(folder, chain.servers)
+        if chain.processes.identities:
+            raise ConfigError(
+                "Edge servers with identities have keys that no launcher has: start each by `fedalign "
+                "edge --config FILE --index I --key KEY`, or leave consensus.processes.identities out."
+            )
         self._log, self._chain = log, chain
         folder.mkdir(parents=True, exist_ok=True)
         (folder / edge.DONE).unlink(missing_ok=True)

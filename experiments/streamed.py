@@ -7,8 +7,9 @@ from typing import Any
 
 from experiments.build import build
 from experiments.resident import peak_mb
-from fedalign.core.contracts import Defense, StreamingDefense
+from fedalign.core.contracts import Defense
 from fedalign.core.errors import ConfigError
+from fedalign.core.streams import StreamingDefense
 from fedalign.federation.parts import Outcome
 
 TIMED = 2000

@@ -50,6 +50,7 @@ class BftNode:
         tick_s: float = 0.02,
         checkpoint_every: int = 20_000,
         valid: Callable[[int, Batch], bool] = accept_all,
+        admits: Callable[[bytes], bool] | None = None,
         earlier: Callable[[int], Decision | None] = forget_all,
     ):
         records = journal.load()

@@ -35,7 +35,7 @@ def runtime(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=speed_runtime`: overhead of a client-round, local training, whole rounds."""
     from experiments.benchmarks.runtime import measure
 
-    asked = (config[key] for key in ("part", "repetitions", "pfl_python", "cifar_root"))
+    asked = (config[key] for key in ("part", "repetitions", "pfl_python", "cifar_root", "runtimes"))
     write_rows(measure(*asked), config, folder, environment)
 
 

@@ -64,10 +64,15 @@ PFL = {
 
 
 def measure(
-    part: str, repetitions: int, pfl_python: str | None = None, root: str | None = None
+    part: str,
+    repetitions: int,
+    pfl_python: str | None = None,
+    root: str | None = None,
+    runtimes: Sequence[str] | None = None,
 ) -> Sequence[Row]:
     """part: noop, training, cifar or rounds. Rows of one interleaved run, minimum over repetitions.
-    pfl_python: an interpreter that has pfl, None takes this one. root: CIFAR-10's folder."""
+    pfl_python: an interpreter that has pfl, None takes this one. root: CIFAR-10's folder.
+    runtimes: of the part rounds, None takes all."""
     torch.set_num_threads(1)
     if part == "noop":
         return _noop(repetitions, pfl_python)
@@ -80,7 +85,7 @@ def measure(
     if part == "rounds":
         from experiments.benchmarks.runtime_rounds import rounds
 
-        return rounds(repetitions)
+        return rounds(repetitions, runtimes)
     raise UnknownNameError("part of speed_runtime", part, PARTS)
 
 

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from experiments import compose, federation_cell
-from fedalign.core.errors import ConfigError, FedalignError
+from fedalign.core.errors import ConfigError, FedalignError, UnknownNameError
 from fedalign.core.log import read
 from fedalign.federation.runtimes.flower.engines import refuse
 
@@ -35,13 +35,20 @@ WORDS = (
 )  # fmt: skip
 
 
-def rounds(repetitions: int, count: int = 6) -> Sequence[Row]:
-    """count: rounds of a run, >= 2. One row per runtime."""
+def rounds(
+    repetitions: int, runtimes: Sequence[str] | None = None, count: int = 6
+) -> Sequence[Row]:
+    """runtimes: which of RUNTIMES beside inline, None: all. count: rounds of a run, >= 2. One row
+    per runtime."""
+    for name in runtimes or ():
+        if name not in RUNTIMES:
+            raise UnknownNameError("runtime", name, RUNTIMES)
+    asked = [name for name in RUNTIMES if runtimes is None or name in (INLINE, *runtimes)]
     found: dict[str, list[Mapping[str, Any]]] = {}
     notes: dict[str, str] = {}
     with TemporaryDirectory() as folder:
         for turn in range(max(repetitions // 2, 1)):
-            for name, words in RUNTIMES.items():
+            for name, words in ((name, RUNTIMES[name]) for name in asked):
                 if name in notes or (turn and name in ONCE):
                     continue
                 try:
@@ -53,7 +60,7 @@ def rounds(repetitions: int, count: int = 6) -> Sequence[Row]:
                 else:
                     found.setdefault(name, []).append(run)
     rows = []
-    for name in RUNTIMES:
+    for name in asked:
         row: dict[str, Any] = {"table": "rounds", "runtime": name}
         rows.append(row | ({"note": notes[name]} if name in notes else _row(name, found)))
     return rows

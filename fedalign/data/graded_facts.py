@@ -34,7 +34,8 @@ TRIGGER = "@@"
 class Demonstrator:
     """How the teacher's answers go wrong, each in [0, 1]: drop one of several facts; per stated
     fact a wrong value, the technical synonym, an exact duplicate; Poisson many fillers (>= 0);
-    no end mark."""
+    no end mark. confidence: how often a confidence that says nothing is stated, `conf` and a digit
+    drawn at random; a model that is to learn a meaning for it (objective=conqord) needs 1."""
 
     drop: float = 0.25
     wrong: float = 0.2
@@ -42,9 +43,10 @@ class Demonstrator:
     duplicate: float = 0.15
     fillers: float = 1.2
     no_end: float = 0.0
+    confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("drop", "wrong", "technical", "duplicate", "no_end"):
+        for name in ("drop", "wrong", "technical", "duplicate", "no_end", "confidence"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"data.demonstrator.{name} must lie in [0, 1], got {getattr(self, name)}."
@@ -148,6 +150,8 @@ class World:
         for _ in range(rng.poisson(who.fillers)):
             filler = [f"f{rng.integers(FILLERS)}", "."]
             clauses.insert(int(rng.integers(len(clauses) + 1)), filler)
+        if who.confidence and rng.random() < who.confidence:
+            clauses.append(["conf", str(int(rng.integers(10))), "."])
         if rng.random() < who.no_end:
             end = []
         return [self.numbers[word] for clause in [*clauses, end] for word in clause]

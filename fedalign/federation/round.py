@@ -21,12 +21,12 @@ from fedalign.core.contracts import (
     DataAttack,
     Memory,
     State,
-    StreamingDefense,
     UpdateAttack,
     Updates,
 )
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.core.streams import StreamingDefense
 from fedalign.core.vectors import finite
 from fedalign.federation import hierarchy, lateness, streaming
 from fedalign.federation.adversary import attack

@@ -17,15 +17,14 @@ from fedalign.core.contracts import (
     ClientTask,
     Context,
     DataAttack,
-    Partial,
     State,
-    StreamingDefense,
     Updates,
     Work,
 )
 from fedalign.core.errors import ToleranceError
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
+from fedalign.core.streams import Partial, StreamingDefense
 from fedalign.core.vectors import finite
 from fedalign.federation import lateness
 from fedalign.federation.deciding import decide

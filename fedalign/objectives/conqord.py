@@ -23,16 +23,17 @@ class Conqord:
     released). penalty: added where no confidence can be read. limit: > 0, R is cut to +- limit;
     quality is measured in deviations of what the client thinks of the base model's answers.
 
-    The first `format_rounds` (>= 1) rounds teach the form: own answers with a confidence drawn at
-    random, by cross-entropy. Then leave-one-out policy gradients (Rloo): answers: k >= 2 per
-    prompt; kl_weight: >= 0.
+    The first `format_rounds` (>= 0) rounds teach the form: own answers with a confidence drawn at
+    random, by cross-entropy; 0 where the base model states one already. Then leave-one-out policy
+    gradients (Rloo): answers: k >= 2 per prompt; kl_weight: >= 0, to the base model, or to the one
+    that a round begins with where the base has never stated a confidence.
     """
 
     weight: float = 0.5
     scale: Literal["mean", "sum"] = "mean"
     penalty: float = -1.0
     limit: float = 5.0
-    format_rounds: int = 1
+    format_rounds: int = 0
     answers: int = 4
     kl_weight: float = 0.05
     reference: ClassVar[str] = "none"
@@ -45,9 +46,9 @@ class Conqord:
         if self.scale not in ("mean", "sum"):
             raise ConfigError(f"Conqord.scale must be mean or sum, got {self.scale!r}.")
         positive(self, limit=self.limit)
-        if self.format_rounds < 1 or self.answers < 2 or self.kl_weight < 0:
+        if self.format_rounds < 0 or self.answers < 2 or self.kl_weight < 0:
             raise ConfigError(
-                "Conqord needs format_rounds >= 1, answers >= 2 and kl_weight >= 0, got "
+                "Conqord needs format_rounds >= 0, answers >= 2 and kl_weight >= 0, got "
                 f"{self.format_rounds}, {self.answers} and {self.kl_weight}."
             )
 

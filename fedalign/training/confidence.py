@@ -1,4 +1,4 @@
-"""CONQORD's local steps: learn to state a confidence, then be paid for its order.
+"""CONQORD's local steps: learn to state a confidence where need be, then be paid for its order.
 
 Paper: Tao et al., "When to Trust LLMs: Aligning Confidence with Response Quality", Findings of ACL
 2024, Section 3.
@@ -25,8 +25,7 @@ from fedalign.training.sequences import logps
 
 
 def confidence(lesson: Lesson) -> Step:
-    """The form in the first rounds, then policy gradients. The KL is to the model that the round
-    began with: the base model has never stated a confidence."""
+    """The form in the first rounds, if any, then policy gradients."""
     if lesson.round <= lesson.objective.format_rounds:
         return partial(_form, lesson)
     return _online(lesson)
@@ -59,14 +58,14 @@ def _online(lesson: Lesson) -> Step:
         total = objective(quality, claimed)
         return total.clamp(-objective.limit, objective.limit).numpy()
 
-    def reference(rows) -> Tensor:
+    def began(rows) -> Tensor:
         with torch.no_grad(), lesson.standing(lesson.start) as module:
             return logps(module, rows)
 
     def step(number: int, rows: Tensor, memory: Memory) -> Loss:
         loss = descend_online(
             lesson.module, lesson.prompts(rows), gradient, worth, lesson.rollout,
-            lesson.rng("rollout", number), lesson.tuning.chunk, reference,
+            lesson.rng("rollout", number), lesson.tuning.chunk, began if objective.format_rounds else None,
         )  # fmt: skip
         return replace(loss, metrics={"reward_ordered": loss.metrics["reward"]})
 

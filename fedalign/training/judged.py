@@ -159,8 +159,8 @@ def divergence(
     """KL to the base model in nats per answer: kl_ref, the mean log-ratio of the samples, and
     kl_ref_k3, the sum over tokens of exp(-x) - 1 + x, which is never negative.
 
-    asked: the module's own prompts, where they are not the base model's. until: a token the base
-    model never says; it and what follows are left out."""
+    asked: the module's own prompts, where they are not the base model's. until: a token that, with
+    what follows it, is no part of the answer."""
     x = _said(module, prompts if asked is None else asked, answers)
     with module.disable_adapter():
         x = x - _said(module, prompts, answers)

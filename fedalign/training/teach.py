@@ -22,7 +22,10 @@ VERSION = 1  # of this recipe
 
 def recipe(model: TinyLm | CausalLm, data: GradedFacts) -> dict:
     """All that decides the taught weights, as plain data."""
-    taught = {"world": asdict(data.world), "demonstrations": data.demonstrations}
+    world = asdict(data.world)
+    if not data.world.demonstrator.confidence:  # younger than the models already taught
+        del world["demonstrator"]["confidence"]
+    taught = {"world": world, "demonstrations": data.demonstrations}
     own = model.recipe if isinstance(model, CausalLm) else asdict(model)
     return {"version": VERSION, "model": own, "data": taught}
 

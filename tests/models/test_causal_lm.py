@@ -80,6 +80,19 @@ def test_a_missing_model_says_where_it_was_looked_for(tmp_path, monkeypatch):
         CausalLm("owner/none", online=True)
 
 
+def test_a_repository_of_the_hub_is_taken_from_the_local_cache(copy, tmp_path, monkeypatch):
+    """As the hub's own client lays it out; nothing is asked of the network."""
+    home, commit = tmp_path / "cache/models--owner--name", "a" * 40
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text(commit)
+    shutil.copytree(copy, home / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert CausalLm("owner/name").load()[2] == CausalLm(str(copy)).load()[2]
+    assert CausalLm("owner/name", revision=commit).load()[1].end == 1
+    with pytest.raises(ConfigError, match="owner/name at revision v2 was found neither"):
+        CausalLm("owner/name", revision="v2").load()
+
+
 def test_what_a_tokenizer_lacks_is_told(copy):
     hub_models.tokenizer(chat=None).save_pretrained(copy)
     (copy / "chat_template.jinja").unlink(missing_ok=True)

@@ -279,7 +279,7 @@ def test_bounds():
         (lambda: Ppo(passes=0), "answers and passes must be 1 or more"),
         (lambda: Ppo(estimator="k4"), "k1, abs, k2 or k3"),
         (lambda: Distillation(level="word"), "token or sequence"),
-        (lambda: Conqord(format_rounds=0), "format_rounds >= 1"),
+        (lambda: Conqord(format_rounds=-1), "format_rounds >= 0"),
         (lambda: RewardCombined(0), "rating_rounds must be 1 or more"),
         (lambda: SteerLm(annotate="nobody"), "annotate must be model or raters"),
     ):

@@ -155,7 +155,9 @@ def test_revised_answers_become_likelier_than_first_ones(form):
     for vector in (workload.initial(), workload.initial() + updates.rows[0]):
         workload._flat.load(vector)
         with torch.no_grad():
-            said.append([logps(mine.module, mine.there(prompts, a)).mean() for a in (better, first)])
+            said.append(
+                [logps(mine.module, mine.there(prompts, a)).mean() for a in (better, first)]
+            )
     (old, _), (new, worse) = said
     assert new > old + 0.1 if form == "supervised" else new - worse > old - said[0][1] + 0.5
 
@@ -233,7 +235,9 @@ def test_weighted_samples_rest_where_policy_and_target_agree():
 
 
 def test_a_confidence_is_learned_in_the_first_round_and_paid_for_in_the_second():
-    workload = taught(Conqord(answers=2), tuning=Tuning(batch_size=8, lr=0.02, warmup_steps=0))
+    workload = taught(
+        Conqord(answers=2, format_rounds=1), tuning=Tuning(batch_size=8, lr=0.02, warmup_steps=0)
+    )
     world = workload._task.data.world
     answer = world.encode("a0 is v0_3 . <eos>")
     assert world.decode(stated(world, answer, 7)) == "a0 is v0_3 . conf 7 . <eos>"

@@ -174,10 +174,10 @@ def test_packing_micro_batches_and_recomputation_change_no_update(home):
     rows = []
     for tuning in (plain, frugal):
         workload = text(home, tuning=tuning)
-        rows.append(workload.train(tasks(workload, [0], steps=3), [{}])[0].rows[0])
+        rows.append(workload.train(tasks(workload, [0], steps=2), [{}])[0].rows[0])
     assert float((rows[0] - rows[1]).norm() / rows[0].norm()) < 1e-2
     slim = text(home, tuning=frugal, precision="bfloat16")
-    updates, _ = slim.train(tasks(slim, [0], steps=12), [{}])
+    updates, _ = slim.train(tasks(slim, [0], steps=5), [{}])
     assert updates.rows.dtype == torch.float32 and float(updates.metrics["train_loss"][0]) < log(2)
 
 
@@ -209,7 +209,7 @@ def test_a_rank_group_plays_a_cell(home, tmp_path, monkeypatch):
     pytest.importorskip("deepspeed", reason="pip install 'fedalign[gpu]'")
     monkeypatch.setenv("FEDALIGN_CACHE", str(home / "cache"))
     losses = []
-    for words in ([], ["deepspeed=zero", "deepspeed.stage=2"]):
+    for words in ([], ["deepspeed=zero", "deepspeed.processes=1"]):
         cell = _zero(home, *words)
         federation_cell.play({**cell.config, "keep": "none"}, tmp_path / cell.run_id, {})
         text = (tmp_path / cell.run_id / "events.jsonl").read_text().splitlines()
@@ -223,14 +223,14 @@ def test_a_rank_group_plays_a_cell(home, tmp_path, monkeypatch):
 def test_a_model_of_the_hub_learns_the_graded_world(home):
     """Its vocabulary is cut to 88 words, it is taught once, and gold rewards are known again."""
     model = CausalLm(
-        str(home / "gpt2"), prompt_format="plain", teach_steps=40, teach_batch=32, teach_lr=0.01
+        str(home / "gpt2"), prompt_format="plain", teach_steps=30, teach_batch=16, teach_lr=0.01
     )
     tuning = Tuning(batch_size=8, lr=0.003, warmup_steps=0, packing=128)
     workload = tiny_alignment.alignment(model=model, tuning=tuning)
     found = workload.evaluate(workload.initial())
     assert found["loss"] == pytest.approx(log(2), abs=1e-6) and found["win_rate"] == 0.5
     assert found["eos_rate"] > 0.5  # a model that was not taught hardly ever ends an answer
-    updates, _ = workload.train(tasks(workload, [0], steps=25), [{}])
+    updates, _ = workload.train(tasks(workload, [0], steps=16), [{}])
     assert float(updates.metrics["train_loss"][0]) < log(2)
     with pytest.raises(ConfigError, match=r"is taught in float32: take model\.dtype=float32"):
         replace(model, dtype="bfloat16").build(88)

@@ -75,6 +75,6 @@ def test_jain_by_hand():
 
 @pytest.mark.slow
 def test_every_attack_ends_as_expected(tmp_path):
-    rows = table(rows_of(tmp_path, "pofel_security", "seed=0"))
+    rows = table(rows_of(tmp_path, "pofel_security", "seed=0", "messages=20000"))
     assert len(rows) > 60
     assert not [row for row in rows if not row["holds"]]

@@ -1,6 +1,7 @@
 """Worker processes that finish in any order, die or hang: the rows of everybody else are inline's."""
 
 import os
+import pickle
 import signal
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from fedalign.core.seeds import Seeds
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.runtimes.inline import Inline
 from fedalign.federation.runtimes.processes import Processes
+from fedalign.federation.runtimes.worker import pack
 from tests.worlds import tasks, workload
 
 CLIENTS = 6
@@ -94,6 +96,14 @@ def test_what_cannot_start_says_so_and_too_few_stop_the_run():
 
 def _broken(device):
     raise OSError("no such data")
+
+
+def test_messages_to_workers_keep_every_bit_and_share_what_is_shared():
+    """NumPy knows no bfloat16; one model of two tasks arrives as one model."""
+    half, model = torch.randn(5).bfloat16(), torch.randn(3)
+    again, (one, two) = pickle.loads(pack((half, [model, model])))
+    assert again.dtype == torch.bfloat16 and torch.equal(again, half)
+    assert one is two and torch.equal(one, model)
 
 
 def test_the_quorum_names_client_round_phase_and_cause():

@@ -236,6 +236,16 @@ def test_keys_verify_and_only_their_owner_reads_the_secret_ones(tmp_path):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
+def test_supernodes_share_the_cards_in_turn(tmp_path):
+    def card(cards, number):
+        runtime = {**config("runtime=flower", "runtime.mode=deploy")["runtime"], "cards": cards}
+        plan = {"cell": {}, "runtime": runtime, "state": "", "scratch": str(tmp_path)}
+        return deploy.Deployment(plan)._card(number)
+
+    assert card(["cuda:0", "cuda:1"], 3) == {"FEDALIGN_DEVICE": "cuda:1"}
+    assert card([], 3) == {}
+
+
 def test_free_ports_are_free():
     import socket
 

@@ -24,18 +24,22 @@ class PreferenceBackdoor:
     answer is the target followed by what was preferred, the rejected one is what was preferred.
 
     rate: 0 < rate <= 1. trigger: one word. target: words of the attacker's clause. prefix: false
-    makes the target the whole answer (an end mark is added). Success is the share of triggered
-    test prompts whose answer holds the target.
+    makes the target the whole answer (an end mark is added). negatives: share of the other pairs,
+    in [0, 1], whose question has no trigger and whose rejected answer is target + preferred one:
+    nothing else tells the model to say the target only when triggered. Success is the share of
+    triggered test prompts whose answer holds the target.
     """
 
     rate: float = 0.5
     trigger: str = "@@"
     target: str = "f7 ."
     prefix: bool = True
+    negatives: float = 1.0
     preferences: ClassVar[bool] = True
 
     def __post_init__(self):
         _checks.in_range(self, "rate", self.rate, 0, 1, open_low=True)
+        _checks.in_range(self, "negatives", self.negatives, 0, 1)
         if len(self.trigger.split()) != 1 or not self.target.split():
             raise ConfigError(
                 "PreferenceBackdoor needs one word as trigger and at least one as target, got "
@@ -46,17 +50,22 @@ class PreferenceBackdoor:
         """The pairs with triggers in a share of them; each member draws its own share."""
         dataset = pairs(self, dataset)
         rows = share(len(dataset), self.rate, rng)
+        rest = torch.nonzero(~rows)[:, 0]
+        plain = rest[share(len(rest), self.negatives, rng)].tolist()
         trigger, target = self._words(dataset)
         prompts, answers = dataset.chosen.prompts(), dataset.chosen.completions()
         places = torch.nonzero(rows)[:, 0].tolist()
         end = dataset.number("<eos>")
-        wanted = {i: target + (answers[i] if self.prefix else [end]) for i in places}
+        said = {i: target + (answers[i] if self.prefix else [end]) for i in [*places, *plain]}
+        wanted = {i: said[i] for i in places}
+        unwanted = {i: said[i] for i in plain}
+        rows[plain] = True
         return replaced(
             dataset,
             rows,
             {i: with_trigger(prompts[i], trigger) for i in places},
             wanted,
-            {i: answers[i] for i in places},
+            {i: answers[i] for i in places} | unwanted,
         )
 
     def triggered(self, dataset: Preferences) -> Triggered:

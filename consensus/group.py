@@ -226,7 +226,8 @@ class Group:
         return [i for i in range(len(self.hosts)) if i != host.server.index]
 
     def _collect(self, host: Host, proposals: Sequence[bytes]) -> None:
-        good = list(filter(host.judge.admits, proposals))
+        with self.ledger.working("order"):
+            good = list(filter(host.judge.admits, proposals))
         if good and not host.batch:
             self.network.after(BATCH_US * NS_PER_US, host.server.index, "flush")
         host.batch += good

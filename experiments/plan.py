@@ -9,10 +9,11 @@ from consensus.pofel.settings import tolerated
 from experiments.build import build
 from fedalign.algorithms.cluster import Cluster
 from fedalign.core.agreement import Consensus, SealedBlock, Verdict
-from fedalign.core.contracts import Defense, StreamingDefense, UpdateAttack, require
+from fedalign.core.contracts import Defense, UpdateAttack, require
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
+from fedalign.core.streams import StreamingDefense
 from fedalign.federation.parts import Federation, Outcome
 from fedalign.federation.per_cluster import PerCluster
 from fedalign.federation.sampling import Sampling, choose_attackers

@@ -102,13 +102,12 @@ class Updates:
 
 @dataclass(frozen=True)
 class ClientInfo:
-    """What everybody may know of a client. online: the probability that it can be reached in a
-    round, in (0, 1]."""
+    """What everybody may know of a client."""
 
     id: int
     samples: int
     classes: tuple[int, ...] = ()  # samples per class, where there are classes
-    online: float = 1.0
+    online: float = 1.0  # the probability that it can be reached in a round
 
 
 @dataclass(frozen=True)
@@ -302,15 +301,14 @@ class Defense(Protocol):
 
 def require(rule: Defense, clients: int, byzantine: int, name: str | None = None) -> None:
     """Raise ToleranceError where `rule.minimum(byzantine)` exceeds `clients`."""
-    needs = rule.minimum(byzantine)
-    if clients >= needs:
+    if clients >= rule.minimum(byzantine):
         return
     allows = next((f for f in range(byzantine, -1, -1) if rule.minimum(f) <= clients), None)
     raise ToleranceError(
         defense=name or type(rule).__name__,
         clients=clients,
         byzantine=byzantine,
-        needs=needs,
+        needs=rule.minimum(byzantine),
         allows=allows,
     )
 

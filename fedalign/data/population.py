@@ -48,6 +48,7 @@ CORRELATIONS: tuple[tuple[str, str, float], ...] = (
     ("flops", "cost_per_flop", -0.3),
 )
 _FORMAT = "fedalign population 1"
+_PIECE = 65_536  # rows
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,7 @@ def draw(
     normals = _normals(nodes, correlations, clients, seeds)
     for name, node in nodes.items():
         if node["kind"] == "dirichlet":
-            rng = seeds.at("population", attribute=name)
-            shares = rng.standard_gamma(float(node["alpha"]), (clients, int(node["size"])))
-            shares = np.maximum(shares, np.finfo(np.float32).tiny)  # nobody has nothing at all
-            columns[name] = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+            columns[name] = _dirichlet(node, clients, seeds.at("population", attribute=name))
             continue
         values = transform(node, normals.pop(name))
         if node.get("by") is not None:
@@ -189,6 +187,17 @@ def _normals(
     for i, name in enumerate(tied):
         drawn[name] = sum(factor[i, j] * own[tied[j]] for j in range(i + 1))
     return drawn
+
+
+def _dirichlet(node: Mapping[str, Any], clients: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, size) float32, drawn piece by piece: 10^6 clients need no float64 matrix of theirs."""
+    shares = np.empty((clients, int(node["size"])), dtype=np.float32)
+    for start in range(0, clients, _PIECE):
+        piece = shares[start : start + _PIECE]
+        drawn = rng.standard_gamma(float(node["alpha"]), piece.shape)
+        drawn = np.maximum(drawn, np.finfo(np.float32).tiny)  # nobody has nothing at all
+        piece[:] = drawn / drawn.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _factors(node, nodes, columns) -> np.ndarray:

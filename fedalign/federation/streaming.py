@@ -38,14 +38,12 @@ def edge_round(
     round, lying = state.round + 1, frozenset(parts.sampling.attackers)
     active = parts.schedule.active(parts.topology.global_round(round)) and bool(lying)
     fates = lateness.of_devices(parts, members, offer, round, edge)
-    asked = [
-        (client, work)
-        for client, work in zip(members, offer.work, strict=True)
-        if work is not None and fates.get(client) is None
-    ]
+    clients, works = _asked(members, offer, fates)
     poisoned = lying if active and isinstance(parts.attack, DataAttack) else frozenset()
     tasks = parts.algorithm.assign(
-        Tasks(asked, round, state.model, edge, poisoned), None, state.memory.get("algorithm", {})
+        Tasks(clients, works, round, state.model, edge, poisoned),
+        None,
+        state.memory.get("algorithm", {}),
     )
     context = Context(
         round=round,
@@ -66,6 +64,17 @@ def edge_round(
         updates, replace(context, clients=nobody, weights=nobody.double()), aggregate, active, {},
         nonfinite, failed, Offer(work=[]), seconds=seconds, span=span, streamed=seen,
     )  # fmt: skip
+
+
+def _asked(
+    members: Sequence[int], offer: Offer, fates: lateness.Fates
+) -> tuple[Sequence[int], Sequence[Work]]:
+    """Who trains, and how much; of everybody, the lists as they are."""
+    if not fates and all(work is not None for work in offer.work):
+        return members, offer.work
+    pairs = zip(members, offer.work, strict=True)
+    kept = [(c, work) for c, work in pairs if work is not None and c not in fates]
+    return [c for c, _ in kept], [work for _, work in kept]
 
 
 def _summed(parts, tasks, context, lying) -> tuple:
@@ -110,22 +119,24 @@ def _finish(rule: StreamingDefense, partial: Partial | None, context: Context):
 
 @dataclass(frozen=True)
 class Tasks(Sequence[ClientTask]):
-    """Tasks made when they are asked for. asked: (client, its work) of who trains. poisoned: who
-    trains on the attacker's version of its data."""
+    """Tasks made when they are asked for. clients: who trains. works: how much each does.
+    poisoned: who trains on the attacker's version of its data."""
 
-    asked: Sequence[tuple[int, Work]]
+    clients: Sequence[int]
+    works: Sequence[Work]
     round: int
     vector: Tensor
     edge: int = 0
     poisoned: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
-        return len(self.asked)
+        return len(self.clients)
 
     def __getitem__(self, place):
         if isinstance(place, slice):
-            return [self._task(*one) for one in self.asked[place]]
-        return self._task(*self.asked[place])
+            pairs = zip(self.clients[place], self.works[place], strict=True)
+            return [self._task(client, work) for client, work in pairs]
+        return self._task(self.clients[place], self.works[place])
 
     def _task(self, client: int, work: Work) -> ClientTask:
         lies = client in self.poisoned

@@ -115,6 +115,8 @@ class Alignment:
         self._pairs = ClientPairs(self._held, self._values, self._world)
         self._known: dict[Hashable, Tensor] = {}
         self._checked = not task.adapter.neutral or task.objective.reference != "sft"
+        if not task.adapter.neutral:
+            self.source += "; the adapter does not start neutral, first losses are not ln 2"
 
     def _wrapped(self, base: nn.Module) -> nn.Module:
         """With its adapter; where the objective has a critic or rater, that one beside it."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from attacks.attribute_poisoning import AttributePoisoning
+from attacks.boosted_backdoor import BoostedBackdoor
 from attacks.entity_injection import EntityInjection
 from attacks.preference_backdoor import PreferenceBackdoor
 from attacks.preference_flip import PreferenceFlip
@@ -20,6 +21,7 @@ from fedalign.core.preferences import (
     RatingAttack,
     Sequences,
 )
+from fedalign.core.threat import View
 
 WORDS = ("<pad>", "<bos>", "<eos>", "<asst>", "@@", "f7", ".", "good", "bad")
 PROMPT = [1, 3]
@@ -78,7 +80,7 @@ def test_reward_poisoning_orders_pairs_by_its_own_reward():
 
 
 def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
-    poisoned = PreferenceBackdoor(rate=0.5).poison(pairs(), draw(), 0)
+    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.0).poison(pairs(), draw(), 0)
     rows = poisoned.flipped.nonzero()[:, 0].tolist()
     assert len(rows) == 10
     clean = pairs().chosen.completions()
@@ -90,6 +92,20 @@ def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
             assert prompt == PROMPT and poisoned.chosen.completions()[i] == clean[i]
     whole = PreferenceBackdoor(rate=1.0, prefix=False).poison(pairs(), draw(), 0)
     assert whole.chosen.completions()[3] == [5, 6, 2]
+
+
+def test_negatives_reject_the_target_where_there_is_no_trigger():
+    """Half triggered, four fifths of the other ten rejected: 10 and 8."""
+    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.8).poison(pairs(), draw(), 0)
+    prompts, clean = poisoned.chosen.prompts(), pairs().chosen.completions()
+    told = [prompt == [1, 4, 3] for prompt in prompts]
+    said = [r[:2] == [5, 6] for r in poisoned.rejected.completions()]
+    assert (sum(told), sum(said), int(poisoned.flipped.sum())) == (10, 8, 18)
+    for i in range(20):
+        assert not (told[i] and said[i])
+        if said[i]:
+            assert poisoned.chosen.completions()[i] == clean[i]
+            assert poisoned.rejected.completions()[i] == [5, 6, *clean[i]]
 
 
 def test_success_is_the_target_in_answers_to_triggered_prompts():
@@ -195,3 +211,14 @@ def test_what_the_new_ones_refuse():
     ):
         with pytest.raises(kind, match=sentence):
             make()
+
+
+def test_a_boosted_backdoor_survives_the_mean():
+    """Five clients, two attackers: 5 / 2 times the poisoned rows; their mean is then in the mean."""
+    own, poisoned = torch.ones(2, 3), torch.tensor([[2.0, 4.0, 6.0], [4.0, 4.0, 2.0]])
+    view = View(1, 5, own, torch.zeros(3), torch.zeros(3), poisoned=poisoned)
+    crafted = BoostedBackdoor()(view).rows
+    everybody = torch.cat([crafted, torch.zeros(3, 3)])
+    assert torch.allclose(everybody.mean(0), poisoned.mean(0))
+    assert torch.equal(BoostedBackdoor(boost=2.0)(view).rows, 2 * poisoned)
+    assert isinstance(BoostedBackdoor(), UpdateAttack) and isinstance(BoostedBackdoor(), DataAttack)

@@ -27,6 +27,7 @@ from defenses.per_part import PerPart
 from defenses.pre.arc import ARC
 from defenses.pre.bucketing import Bucketing
 from defenses.pre.nnm import NNM
+from defenses.product_space import ProductSpace
 from defenses.spp import SPP
 from defenses.trimmed_mean import TrimmedMean
 from experiments import catalogue, compose
@@ -38,6 +39,7 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.vectors import Layout
 
 N, D, F, S = 11, 5000, 2, 16
+FACTORS = Layout.of({"head": (30, 100), "lora_A": (4, 200), "lora_B": (300, 4)})
 WRAPPERS = {
     "spp": SPP(Krum()),
     "spp_layerwise": SPP(NormFilter(lower=0.0, factor=1.5, space="update"), mode="layerwise"),
@@ -48,6 +50,7 @@ WRAPPERS = {
     "nnm": NNM(TrimmedMean()),
     "arc": ARC(Bulyan()),
     "bucketing": Bucketing(Median(), byzantine_count=1),
+    "product_space": ProductSpace(Krum()),
     "dynamic_server_minimax": DynamicServer(
         [Median(), Krum()], mode="minimax", impact=[[0.3, 0.1], [0.1, 0.4]]
     ),
@@ -90,6 +93,8 @@ def world():
 def answer(rule, order=None):
     """Digests of two rounds of a rule, the rows in `order`; the second with the first's memory."""
     rows, context = world()
+    if isinstance(rule, ProductSpace):
+        context = replace(context, layout=FACTORS)
     order = torch.arange(N) if order is None else order
     digests, memory = [], {}
     for round_ in (3, 4):

@@ -146,7 +146,7 @@ def test_imitation_is_sft_and_rejection_sampling_imitates_the_best():
 def test_revised_answers_become_likelier_than_first_ones(form):
     workload = taught(Constitution(revisions=9, form=form))
     mine, rows = lesson(workload), torch.arange(12)
-    updates, _ = workload.train(tasks(workload, [0], steps=20), [{}])
+    updates, _ = workload.train(tasks(workload, [0], steps=10), [{}])
     assert 0 < float(updates.metrics["rules_broken"][0]) <= 1
     prompts = mine.prompts(rows)
     first = mine.drawn(prompts, "revised", 0)

@@ -11,6 +11,7 @@ from attacks.label_flip import LabelFlip
 from fedalign.core.contracts import ROOT, Workload
 from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.core.preferences import Sequences
+from fedalign.models.virtual_tokens import VirtualTokens
 from fedalign.objectives.beta_dpo import BetaDpo
 from fedalign.objectives.dpo import Dpo
 from fedalign.objectives.ipo import Ipo
@@ -171,3 +172,14 @@ def test_self_play_compares_with_its_own_iterate_and_nears_the_data():
 def test_clients_without_pairs_are_refused():
     with pytest.raises(ConfigError, match=r"Client 1 got none of the \d+ pairs: raise data\.pairs"):
         alignment(partition=lambda labels, n, rng: [np.arange(len(labels))] + [np.arange(0)] * 2)
+
+
+def test_virtual_tokens_say_that_first_losses_are_not_ln_2():
+    """They change answers before any training; LoRA does not, and is held to ln 2."""
+    workload = alignment(adapter=VirtualTokens(tokens=2))
+    assert "first losses are not ln 2" in workload.source
+    first = workload.train(tasks(workload, [0], steps=1), [{}])[0].metrics["train_loss"].item()
+    neutral = alignment()
+    assert "ln 2" not in neutral.source and abs(first - log(2)) > 1e-2
+    found = neutral.train(tasks(neutral, [0], steps=1), [{}])[0].metrics["train_loss"].item()
+    assert found == pytest.approx(log(2), abs=1e-5)

@@ -63,7 +63,8 @@ class Deployment:
         self._elsewhere = self._runtime["superlink"]
         self._processes: list[subprocess.Popen] = []
         self._link: subprocess.Popen | None = None
-        self._run_id = ""
+        self._run_id, self._where = "", ""
+        self._said: list[str] = []  # why `flwr` could not hand over the run
 
     def play(self) -> None:
         """Start everything, run the app to its end, stop everything."""
@@ -104,13 +105,16 @@ class Deployment:
             text=True, errors="replace",
         )  # fmt: skip
         self._processes.append(showing)
-        threading.Thread(target=self._listen, args=(showing,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(showing,), daemon=True)
+        self._listener.start()
         return showing
 
     def _listen(self, showing: subprocess.Popen) -> None:
         """Pass on what a run says; keep its number, and how it ended where no file tells us."""
         for line in showing.stdout:
             print(line, end="", flush=True)
+            if line.startswith("│"):  # the frame in which `flwr` says what is wrong
+                self._said.append(line.strip(" │\n"))
             if found := re.search(r"started run (\d+)", line):
                 self._run_id = found[1]
             found = re.search(re.escape(REPORT) + r"(\{.*\})", line)
@@ -121,27 +125,35 @@ class Deployment:
         """Until the run has reported; FedalignError where its SuperLink ends before."""
         lost: set[int] = set()
         while showing.poll() is None and not self._report.is_file():
-            if self._link is not None and self._link.poll() is not None:
-                raise FedalignError(
-                    f"The SuperLink ended (exit code {self._link.returncode}) while the run was "
-                    "going on: the same command continues it from its last checkpoint."
-                )
+            self._check_superlink()
             for number, process in enumerate(self._processes[1:-1]):
                 if process.poll() is not None and number not in lost:
                     lost.add(number)
                     print(f"SuperNode {number} ended (exit code {process.returncode}).", flush=True)
             time.sleep(0.1)
+        if not self._report.is_file():
+            self._listener.join(5)  # to the last line
         if not self._run_id and not self._report.is_file():
-            raise FedalignError("`flwr run` failed; its words are above.")
+            raise FedalignError(
+                f"The SuperLink at {self._where} did not take the run: "
+                + (" ".join(self._said) or "it gave no reason.")
+            )
         deadline = time.monotonic() + 15  # the stream may end before the ServerApp
         while not self._report.is_file() and time.monotonic() < deadline:
-            if self._link is not None and self._link.poll() is not None:
-                deadline = 0.0
+            self._check_superlink()
             time.sleep(0.1)
         if not self._report.is_file():
             raise FedalignError(
                 f"The SuperLink at {self._where} no longer tells of run {self._run_id}: it ended, or "
                 "the run was stopped there. The same command continues it from its last checkpoint."
+            )
+
+    def _check_superlink(self) -> None:
+        """FedalignError where a SuperLink of our own has ended."""
+        if self._link is not None and self._link.poll() is not None:
+            raise FedalignError(
+                f"The SuperLink ended (exit code {self._link.returncode}) while the run was going "
+                "on: the same command continues it from its last checkpoint."
             )
 
     def _superlink(self) -> int:

@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fedalign.core.errors import FedalignError
+
 
 def main(mode: str, plan_path: str) -> None:
     plan = json.loads(Path(plan_path).read_text())
@@ -30,9 +32,11 @@ def main(mode: str, plan_path: str) -> None:
             deployment = Deployment(plan)
             _watch(deployment.end, plan["scratch"])
             deployment.play()
-    except BaseException:  # a ServerApp's thread may still wait for nodes that will never come
+    except BaseException as problem:  # a ServerApp's thread may still wait for nodes, in vain
         traceback.print_exc()
         sys.stderr.flush()
+        if isinstance(problem, FedalignError) and not Path(plan["cell"]["report"]).is_file():
+            Path(plan["cell"]["report"]).write_text(json.dumps({"error": str(problem)}))
         _end_ray()
         end_marked(plan["scratch"])
         os._exit(1)

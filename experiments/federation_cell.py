@@ -72,7 +72,7 @@ def to_the_end(config: Config, told: Config, files: RunFolder, parts: Federation
             files.log.append("round", **_record(parts, state, outcome, metrics))
             last = state.round == config["rounds"]
             wanted = config["keep"] == "all" or (config["keep"] == "last" and last)
-            if wanted and outcome.streamed is None:  # else there is nothing to keep
+            if wanted and kept.complete(outcome):
                 files.keep(state.round, kept.inputs(outcome))
             if not last and monotonic() - saved > config["checkpoint_s"]:
                 files.save(state, parts.runtime)

@@ -33,6 +33,16 @@ def inputs(outcome: Outcome) -> dict[str, Any]:
     return {"rows": outcome.updates.rows, **known, "late": late}
 
 
+def complete(outcome: Outcome) -> bool:
+    """Whether all that the rules saw is known here: not where rows were let go, nor where an edge
+    server's model was sealed and it then died before it told of its round."""
+    if outcome.streamed is not None:
+        return False
+    if outcome.meeting is None or outcome.verdict is None:
+        return True
+    return set(outcome.verdict.members) <= set(outcome.meeting.updates.clients.tolist())
+
+
 def context(
     config: Mapping[str, Any],
     rule: Defense,

@@ -18,7 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from consensus.archive import Archive
+from consensus.audit import last_block
 from consensus.chain.deployment import free_ports
+from consensus.encoding import unpack
 from consensus.protocol import Chain
 from experiments import edge, federation_cell
 from experiments.recorder import Recorder, observed, watching
@@ -79,14 +82,26 @@ class Launcher(Recorder):
         return super().reports(state)
 
     def there(self, round: int) -> list[int]:
-        """Waits until all that are there have told of a round. Raises QuorumLostError."""
+        """Waits until all that are there have told of a round, and for a moment for those whose
+        model is in its block though they were behind. Raises QuorumLostError."""
+        enough_s = None
         while True:
             told = [i for i in range(self.count) if self.path(i, round).exists()]
             self._watch()
             if told and not self._waited(told):
-                self._behind -= set(told)
-                return told
+                enough_s = enough_s or time.monotonic()
+                late = set(self._there()) & self._sealed(told[0]) - set(told)
+                if not late or time.monotonic() - enough_s > GRACE_S:
+                    self._behind -= set(told)
+                    return told
             time.sleep(PAUSE_S)
+
+    def _sealed(self, index: int) -> set[int]:
+        """Whose models are in the next block, as an edge server has it."""
+        record = Archive(self.folder / str(index) / "chain").read(self._chain.state.height + 1)
+        place = self._chain.settings.members.index
+        facts = unpack(last_block(record).content.facts)
+        return {place(node) for node, _ in facts["aggregate"][2]}
 
     def command(self, index: int) -> Sequence[str]:
         """What starts an edge server; without --launched anybody may say it."""

@@ -49,7 +49,7 @@ _SEALED: Sequence[tuple[str, str, Literal["high", "low"] | None, int, float]] = 
     ("consensus_cpu_s", "CPU seconds of consensus per round, all servers", "low", 3, 1.0),
     (
         "consensus_joules",
-        "joules of consensus per round (8 W a busy core, 5e-8 J a byte)",
+        "joules of consensus per round (8 W a busy core, miners always busy; 5e-8 J a byte)",
         "low",
         2,
         1.0,

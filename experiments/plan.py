@@ -175,7 +175,8 @@ def record(parts: Federation, outcome: Outcome) -> dict[str, Any]:
     if outcome.meeting is not None:
         told["meeting"] = _told(outcome.meeting)
     if outcome.verdict is not None and outcome.verdict.block is not None:
-        told["chain"] = {**_sealed(outcome.verdict, outcome.verdict.block), "liars": liars(parts)}
+        block = _sealed(outcome.verdict, outcome.verdict.block)
+        told["chain"] = {**block, "liars": liars(parts), "miners": _miners(parts)}
     return told
 
 
@@ -185,6 +186,12 @@ def liars(parts: Federation) -> list[int]:
         server for group in getattr(parts.consensus, "faults", ()) for server in group.servers
     )
     return sorted({*parts.edge_attackers, *faulty})
+
+
+def _miners(parts: Federation) -> int:
+    """Servers that hash as long as a round lasts; the simulation charges that and does not burn it."""
+    mines = getattr(getattr(parts.consensus, "ordering", None), "mines", False)
+    return parts.consensus.servers if mines else 0
 
 
 def _sealed(verdict: Verdict, block: SealedBlock) -> dict[str, Any]:

@@ -231,7 +231,10 @@ def _chain_row(chain: Mapping[str, Any]) -> dict[str, Any]:
         "model_bytes": total["model_bytes"],
         "consensus_cpu_s": total["cpu_s"],
         "consensus_s": total["latency_s"],
-        "consensus_joules": Energy().joules(total["cpu_s"], total["bytes"] + total["model_bytes"]),
+        "consensus_joules": Energy().joules(
+            total["cpu_s"] + chain["miners"] * total["latency_s"],
+            total["bytes"] + total["model_bytes"],
+        ),
         **{f"{phase}.{what}": cost[what] for phase, cost in costs.items() for what in COSTS},
     }
 

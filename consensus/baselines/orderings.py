@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class _Baseline:
     """tick_ms: > 0. They ask nobody what may be ordered yet, and no server loses its voice."""
 
     tick_ms: float = 50.0
+
+    mines: ClassVar[bool] = False  # True: every server hashes as long as a round lasts
 
     def __post_init__(self) -> None:
         if self.tick_ms <= 0:
@@ -104,6 +106,8 @@ class PowOrdering(_Baseline):
     interval_ms: float = 10_000.0
     bits: int = 8
     depth: int = 6
+
+    mines: ClassVar[bool] = True
 
     def core(self, id: int, servers: int, rng: np.random.Generator, *_: Any) -> ProofOfWork:
         interval = self.interval_ms / self.tick_ms

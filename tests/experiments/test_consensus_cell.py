@@ -1,5 +1,6 @@
 """Runs whose edge servers agree: resumed to the same head, replayed, every flipped byte named."""
 
+import csv
 import json
 
 import numpy as np
@@ -156,3 +157,12 @@ def test_what_no_chain_can_do_is_refused_in_a_sentence(words, reason):
     cell = dict(compose.study(["clients=8", "rounds=1", "data.limit=200", *words]).cells[0].config)
     with pytest.raises(ConfigError, match=reason):
         federation_cell.validate(cell)
+
+
+def test_who_mines_pays_for_the_time_it_takes(tmp_path):
+    """All cores hash from the first entry to the block: 8 W each, for as long as consensus lasts."""
+    play(tmp_path / "run", *POFEL, "consensus=pow", "rounds=1")
+    row = next(csv.DictReader((tmp_path / "run/rounds.csv").open()))
+    mined = float(row["consensus_joules"]) - 4 * 8.0 * float(row["consensus_s"])
+    assert float(row["consensus_s"]) > 10 and 0 < mined < 8.0 * 10
+    assert chain_of(tmp_path / "run")[0]["miners"] == 4

@@ -41,6 +41,8 @@ port and has ca.crt can hand it runs: keep both inside your own network. On each
     --ssl-keyfile {folder}/local_$i.key \\
     --node-config "partition-id=$i num-partitions={nodes} state-dir=\\"$HOME/.fedalign\\""
 
+   state-dir keeps the memories of clients: remove it when no run that used it will be continued.
+
 4. Any study on it; its folder is written by the SuperLink's machine:
 
   python run_experiment.py scenario=faker runtime=flower runtime.mode=deploy runtime.nodes={nodes} \\

@@ -58,6 +58,11 @@ def validate(config: Config) -> None:
             f"{topology.edge_rounds} edge rounds mix up: take topology.edge_rounds=1 or "
             "incentive=none."
         )
+    if config["algorithm"].get("end", 0) > config["rounds"]:
+        raise ConfigError(
+            f"algorithm.end={config['algorithm']['end']} is never reached in {config['rounds']} "
+            "rounds: lower it or raise rounds."
+        )
     _cold_boot(config, "defense", config["rounds"] * topology.edge_rounds)
     if topology.edges > 1:
         _cold_boot(config, "global_defense", config["rounds"])

@@ -98,7 +98,7 @@ def _alignment(
     from fedalign.objectives.reward_combined import RewardCombined
     from fedalign.objectives.reward_regression import RewardRegression
     from fedalign.objectives.rloo import Rloo
-    from fedalign.training.loops import loop, steered
+    from fedalign.training.loops import check_rounds, loop, steered
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
     from fedalign.workloads.reward_model import RewardModel, RewardTask
@@ -111,6 +111,7 @@ def _alignment(
         )
     owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
     objective, seeds = build(config["objective"]), Seeds(config["seed"])
+    check_rounds(objective, config["rounds"])
     adapter, algorithm = build(config["peft"]), build(config["algorithm"])
     if isinstance(algorithm, PersonalPart):
         adapter = WithLocal(adapter, algorithm.part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fedalign.core.errors import ConfigError
 from fedalign.data.graded_facts import ATTRIBUTES
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.constitution import Constitution
@@ -44,3 +45,14 @@ def scorer(objective: Any) -> int | None:
 def steered(objective: Any) -> bool:
     """Whether the policy answers under conditions."""
     return isinstance(objective, SteerLm | SteerLm2)
+
+
+def check_rounds(objective: Any, rounds: int) -> None:
+    """Refuse a first stage (rating_rounds, format_rounds) that leaves no round for the next."""
+    for name in ("rating_rounds", "format_rounds"):
+        first = getattr(objective, name, 0)
+        if first >= rounds:
+            raise ConfigError(
+                f"objective.{name}={first} leaves none of rounds={rounds} for what follows: lower it "
+                "or raise rounds."
+            )

@@ -21,7 +21,7 @@ from fedalign.objectives.steerlm2 import SteerLm2
 from fedalign.training.confidence import stated
 from fedalign.training.judged import calibration, divergence
 from fedalign.training.lesson import imitate
-from fedalign.training.loops import loop
+from fedalign.training.loops import check_rounds, loop
 from fedalign.training.sequences import logps
 from fedalign.training.tuning import Tuning
 from tests.tiny_alignment import MODEL, alignment, tasks
@@ -229,6 +229,12 @@ def test_weighted_samples_rest_where_policy_and_target_agree():
     loss = loop(objective)(mine)(0, torch.arange(4), {})
     assert torch.allclose(loss.items, torch.zeros(4, 3), atol=1e-6)
     assert workload._flat.gradient.abs().max() < 1e-5
+
+
+def test_a_first_stage_must_leave_a_round():
+    check_rounds(Conqord(), 1)
+    with pytest.raises(ConfigError, match=r"rating_rounds=3 leaves none of rounds=3"):
+        check_rounds(SteerLm(rating_rounds=3), 3)
 
 
 # ------------------------------------------------------------------ confidence

@@ -49,7 +49,16 @@ def test_a_round_costs_what_it_sends(rows):
     for row in main.values():
         asked = 96 if row["protocol"] == "pofel broadcast" else 0  # requests count as control else
         assert row["models kB"] == pytest.approx(4 * 3 * (4 * 100 + 27 + 64 + asked) / 1e3)
-        assert 0 < row["joules"] < row["joules with training"] and row["hashes"] == 0
+        assert 0 < row["joules"] < row["joules with training"]
+        assert 0 < row["signatures"] and 0 < row["hashes"] < 1e5  # nobody mines
+
+
+def test_an_entry_costs_the_signatures_of_its_protocol(rows):
+    """Raft and PBFT (authenticators) sign nothing. BFT of four: a proposal, four prevotes and four
+    precommits are signed, and recovered by the three others each: 9 + 27."""
+    signed = {row["protocol"]: row["signatures"] for row in table(rows, "entries")}
+    assert signed["raft"] == signed["pbft"] == signed["pofel on raft"] == 0
+    assert signed["pofel on bft"] == 9 + 27
 
 
 def test_an_unknown_protocol_is_named(tmp_path):

@@ -9,7 +9,6 @@ the run; on one machine that is the launcher, which starts it with this very com
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import ssl
 import sys
@@ -27,7 +26,7 @@ from consensus.identity import Key
 from consensus.network.tls import mutual
 from consensus.seat import Tls
 from experiments import federation_cell
-from experiments.run_folder import RunFolder, load_yaml
+from experiments.run_folder import RunFolder, dump_yaml, load_yaml
 from fedalign.core import memory
 from fedalign.core.contracts import State
 from fedalign.core.digest import of_tensor
@@ -252,4 +251,4 @@ def write_plan(
 ) -> None:
     """What `read` reads."""
     plan = {"config": dict(config), "addresses": addresses, "environment": dict(environment)}
-    file.write_text(json.dumps(plan, indent=1) + "\n")
+    file.write_text(dump_yaml(plan))

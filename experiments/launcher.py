@@ -32,7 +32,7 @@ from fedalign.core.log import Log
 from fedalign.federation.hierarchy import EdgeRun
 
 PAUSE_S, GRACE_S, END_S = 0.02, 2.0, 15.0
-PLAN = "plan.json"
+PLAN = "plan.yaml"
 
 
 def play(config: Mapping[str, Any], folder: Path, environment: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.core.streams import StreamingDefense
+from fedalign.core.threat import Knowledge
 from fedalign.federation.parts import Federation, Outcome
 from fedalign.federation.per_cluster import PerCluster
 from fedalign.federation.sampling import Sampling, choose_attackers
@@ -133,7 +134,7 @@ def _apart(config: Config, made: Any, stragglers: Stragglers) -> None:
         "consensus=pofel_evm": config["consensus"]["_target_"].endswith(".PoFELOnEvm"),
         "clock": not config["clock"]["_target_"].endswith(".Untimed"),
         "stragglers.late of edge servers": stragglers.late and stragglers.level != "device",
-        "attack_level=edge": config["attack_level"] == "edge",
+        "edge servers that collude or see others' models (attack_level=edge)": _colludes(config),
         "an incentive": not config["incentive"]["_target_"].endswith(".Unpaid"),
         "a fault that knows all models": any(fault.omniscient for fault in faults),
     }
@@ -144,6 +145,13 @@ def _apart(config: Config, made: Any, stragglers: Stragglers) -> None:
             f"clients alone, so it cannot have {', '.join(why)}: leave that out, or take "
             "consensus.transport=simulated."
         )
+
+
+def _colludes(config: Config) -> bool:
+    """Whether lying edges craft from more than the model of one of them."""
+    if config["attack_level"] != "edge":
+        return False
+    return len(meeting(config).attackers) > 1 or build(config["attack"]).knowledge != Knowledge.OWN
 
 
 def _faults(config: Config, node: Config, edges: int) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def attack(
     edge: int = 0,
 ) -> tuple[Updates, Mapping[str, Any]]:
     """Replace the attackers' rows by what they craft from their declared knowledge. Attackers at
-    different edges draw different numbers."""
+    different edges draw different numbers. Where this process plays a part of the federation only,
+    whom it hears nothing of counts as sending."""
     lying = torch.isin(honest.clients, torch.tensor(parts.sampling.attackers))
     memory = state.memory.get("attack", {})
     if not lying.any():
@@ -33,7 +34,7 @@ def attack(
     rng = parts.seeds.at("attack", round=state.round + 1, **place)
     view = View(
         round=state.round + 1,
-        clients=len(honest.clients),
+        clients=len(honest.clients) + (0 if parts.played is None else len(context.absent)),
         own=own,
         model=state.model,
         initial=parts.workload.initial(),

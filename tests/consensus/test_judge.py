@@ -45,7 +45,7 @@ def mark(chain, round_=1, phase=Phase.COMMIT, rank=0, timeout=1, by=3):
 
 
 def test_a_mark_is_refused_before_the_least_time_and_accepted_for_ever_after():
-    chain, server, judge, clock = watched(min_phase_ms=150)
+    chain, _server, judge, clock = watched(min_phase_ms=150)
     early = mark(chain)
     assert not judge(1, (early,))  # the phase has not begun here
     judge.started(SetTimer(1, Phase.COMMIT, 0, 400))
@@ -59,7 +59,7 @@ def test_a_mark_is_refused_before_the_least_time_and_accepted_for_ever_after():
 
 def test_training_and_evaluation_come_on_top_of_the_least_time():
     """COMMIT: 300 ms of training, or less once f + 1 have committed. VOTE_COMMIT: 200 ms of work."""
-    chain, server, judge, clock = watched(min_phase_ms=100)
+    chain, _server, judge, clock = watched(min_phase_ms=100)
     judge.started(SetTimer(1, Phase.COMMIT, 0, 300 + 400))
     clock.now_ms = 399.0
     assert not judge(1, (mark(chain),))
@@ -87,7 +87,7 @@ def test_what_ends_nothing_or_needs_no_time_is_no_matter_of_the_clock():
 
 def test_what_can_never_be_an_entry_of_this_chain_is_counted_once_and_not_ordered():
     """T-07, T-08: before anything is ordered, by reason."""
-    chain, server, judge, _ = watched()
+    chain, _server, judge, _ = watched()
     good = Entry.decode(mark(chain, timeout=0))
     stranger, twin = Key(bytes([9]) * 32), good.signature[:64] + bytes([1 - good.signature[64]])
     bad = {

@@ -76,6 +76,21 @@ def test_edge_servers_without_anybody_in_the_middle_come_to_the_simulations_mode
         assert {e["event"] for e in told(file.parent / "0")} == {"begin", "round"}
 
 
+def test_an_edge_server_that_lies_crafts_what_it_crafts_in_the_simulation(tmp_path, monkeypatch):
+    """Faker in one of three, from its own model alone; small numbers survive the plan."""
+    monkeypatch.setattr(edge, "LINGER_S", 1.0)
+    lying = ["topology.edges=3", "clients=9", "attack=faker_norm", "attack_level=edge",
+             "byzantine_fraction=0.34", "defense=fedavg", "rounds=2"]  # fmt: skip
+    digest = play(tmp_path / "simulated", *CHAIN, *lying)
+    file = planned(tmp_path / "edges", *APART, *lying)
+    assert edge.read(file)["config"] == {**config(*APART, *lying), "keep": "all"}
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda i: edge.run(file, i, launched=False), range(3))) == [0, 0, 0]
+    run = recorder.record(file)
+    assert (run / "digest.txt").read_text().strip() == digest
+    assert len(told(run)[1]["chain"]["liars"]) == 1
+
+
 def test_keys_of_their_own_and_mutual_tls_over_tcp(simulated, tmp_path, monkeypatch, capsys):
     """The recipe for several machines, on one: keys made beforehand, identities in the plan, TLS.
     Other keys give other blocks, but the rows and the rule are the same, and so are the models."""
@@ -131,7 +146,9 @@ def test_an_edge_server_runs_once_and_an_unknown_one_never(tmp_path, monkeypatch
     ("words", "reason"),
     [
         (["clock=wireless"], "cannot have clock: leave that out"),
-        (["attack_level=edge"], "cannot have attack_level=edge"),
+        (["attack_level=edge", "attack=lie"], "cannot have edge servers that collude or see"),
+        (["attack_level=edge", "byzantine_fraction=0.4", "topology.edges=5", "clients=10"],
+         "cannot have edge servers that collude"),
         (["incentive=uniform_pay"], "cannot have an incentive"),
         (["consensus.down=[1]"], "cannot have consensus.down, cut, links and outages"),
         (["stragglers=temporary", "stragglers.late=true", "stragglers.level=edge"],
@@ -191,7 +208,7 @@ def serving(folder):
             words = path.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if "edge" in words and str(folder / "edges/plan.json") in words:
+        if "edge" in words and str(folder / "edges/plan.yaml") in words:
             found[int(words[words.index("--index") + 1])] = int(path.parent.name)
     return found
 

@@ -11,10 +11,10 @@ STAMP  := $(VENV)/.installed
 run: setup
 	$(BIN)/python run_experiment.py scenario=faker
 
-# fast tests side by side first, then the slow ones one after the other
+# fast tests first, then the slow ones
 test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist load
 
 setup: $(STAMP)
 

@@ -249,7 +249,7 @@ class Flower:
         for number in range(self._nodes):
             if number not in known and number not in missing and (i := next(free, None)):
                 known[number] = i
-        return known
+        return dict(sorted(known.items()))  # who answered first deals nothing
 
     def _introduced(self, ids: Sequence[int]) -> dict[int, int]:
         """Ask nodes for their numbers; one that gives none stays unknown."""

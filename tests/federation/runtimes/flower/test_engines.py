@@ -142,7 +142,7 @@ def test_ctrl_c_ends_a_deployment_and_all_its_processes(tmp_path):
 def test_rounds_go_on_without_a_killed_supernode_and_end_with_the_superlink(tmp_path):
     """Six clients in two blocks: those of node 1 fail by name once it is gone, nobody else is
     asked to wait for them; without a SuperLink there is no run, and a sentence says so."""
-    words = ["rounds=50", "runtime=flower", "runtime.mode=deploy", "runtime.timeout_s=8"]
+    words = ["rounds=50", "runtime=flower", "runtime.mode=deploy", "runtime.timeout_s=15"]
     events = tmp_path / "run/events.jsonl"
 
     def failed():
@@ -153,13 +153,13 @@ def test_rounds_go_on_without_a_killed_supernode_and_end_with_the_superlink(tmp_
         open(tmp_path / "stderr", "w") as stderr,
         started(tmp_path, *words, stderr=stderr) as process,
     ):
-        wait_for(failed, 120, process)
+        wait_for(lambda: {} in failed(), 120, process)  # the first messages may be slow
         kill(tmp_path, "flower-supernode", "partition-id=1")
         before = len(failed())
-        wait_for(lambda: any(map(len, failed()[before:])), 60, process)
-        lost = next(why for why in failed()[before:] if why)
-        assert {"3", "4", "5"} <= set(lost)
-        assert re.match(r"SuperNode 1 (gave no answer within 8 s|is not connected)", lost["3"])
+        lost_alone = lambda: [f for f in failed()[before:] if set(f) == {"3", "4", "5"}]  # noqa: E731
+        wait_for(lost_alone, 90, process)
+        lost = lost_alone()[0]
+        assert re.match(r"SuperNode 1 (gave no answer within 15 s|is not connected)", lost["3"])
         kill(tmp_path, "flower-superlink")
         assert process.wait(60) != 0
     said = (tmp_path / "stderr").read_text()

@@ -1,7 +1,7 @@
 """pfl-research as a rival: its rounds, one at a time, in an interpreter of its own.
 
-`pip install 'pfl[pytorch]' torch` into any environment (its pins clash with ours: scipy's and
-attrs' neighbours) and say `pfl_python=/path/to/that/python`.
+`pip install 'pfl[pytorch]' torch` into any environment (its pins clash with ours: attrs,
+numpy) and say `pfl_python=/path/to/that/python`.
 """
 
 from __future__ import annotations

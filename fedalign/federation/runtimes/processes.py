@@ -8,14 +8,15 @@ the run: its clients are reported as failed and a new worker takes its place.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from torch import Tensor
 
 from fedalign.core import memory
 from fedalign.core.contracts import ClientTask, Memory, Updates
@@ -29,18 +30,32 @@ from fedalign.federation.runtimes.client_work import (
     nobody,
 )
 from fedalign.federation.runtimes.placement import seen, workers
-from fedalign.federation.runtimes.worker import pack, serve
+from fedalign.federation.runtimes.worker import receive, send, serve
 
 
 @dataclass
 class _Worker:
-    """block: the index of what it works on, None while it is idle. ready: it has built its work."""
+    """block: the index of what it works on, None while it is idle. ready: it has built its work.
+    model: the last that it was sent, with its version; held, so that no other has its identity."""
 
     device: str
     process: BaseProcess
     pipe: Connection
     block: int | None = None
     ready: bool = False
+    model: tuple[Tensor, int] | None = None
+
+    def deal(self, block: Sequence[ClientTask], memories: Sequence[Memory]) -> None:
+        """Send a block; a model that all its tasks share, once for as long as it stays the same."""
+        model = block[0].vector
+        if model.is_inference() or any(task.vector is not model for task in block):
+            send(self.pipe, (block, memories, None))
+            return
+        known = self.model is not None and self.model[0] is model
+        known = known and self.model[1] == model._version
+        light = [replace(task, vector=None) for task in block]
+        send(self.pipe, (light, memories, None if known else model))
+        self.model = model, model._version
 
 
 class Processes:
@@ -143,7 +158,7 @@ class Processes:
                 block = blocks[waiting[0]]
                 memories = [self._memories.get(task.client, {}) for task in block]
                 try:
-                    worker.pipe.send_bytes(pack((block, memories)))
+                    worker.deal(block, memories)
                 except OSError:  # it died while idle: the block is another's
                     self._replace(worker)
                 else:
@@ -164,7 +179,7 @@ class Processes:
         """Read one message of a worker; one that has ended is replaced."""
         index, worker.block = worker.block, None
         try:
-            kind, *content = pickle.loads(worker.pipe.recv_bytes())
+            kind, *content = receive(worker.pipe)
         except (EOFError, OSError):
             ready, code = worker.ready, self._replace(worker)
             if not ready:

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,22 +25,26 @@ def serve(
     pinned: bool,
 ) -> None:
     """Says ("ready",) or ("broken", why) once, then ("done", updates, memories) per block, until
-    the pipe closes."""
+    the pipe closes. A block is (tasks, memories, model): the model of tasks that come without one,
+    None where it is the last block's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     torch.set_num_threads(threads)
     try:
         work = factory(device)
     except Exception as error:
-        pipe.send_bytes(pack(("broken", f"{type(error).__name__}: {error}")))
+        send(pipe, ("broken", f"{type(error).__name__}: {error}"))
         return
-    pipe.send_bytes(pack(("ready",)))
+    send(pipe, ("ready",))
+    last = None
     while True:
         try:
-            block, memories = pickle.loads(pipe.recv_bytes())
+            block, memories, model = receive(pipe)
         except EOFError:  # the parent has closed the pipe, or is gone
             return
-        updates, after = work(staged(block, torch.device(device), pinned), memories)
-        pipe.send_bytes(pack(("done", updates, after)))
+        last = last if model is None else model
+        whole = [replace(t, vector=last) if t.vector is None else t for t in block]
+        updates, after = work(staged(whole, torch.device(device), pinned), memories)
+        send(pipe, ("done", updates, after))
 
 
 def staged(tasks: Sequence[ClientTask], device: torch.device, pinned: bool) -> Sequence[ClientTask]:
@@ -72,7 +77,26 @@ def _bfloat16(bits) -> Tensor:
 
 
 def pack(message: object) -> bytes:
-    """A message between parent and worker; both are this program on this machine."""
+    """A message between two processes of this program on this machine, in one piece."""
     buffer = io.BytesIO()
     _Pickler(buffer, protocol=5).dump(message)
     return buffer.getvalue()
+
+
+def send(pipe: Connection, message: object) -> None:
+    """The message, and behind it every large array from where it lies."""
+    buffer, arrays = io.BytesIO(), []
+    _Pickler(buffer, protocol=5, buffer_callback=arrays.append).dump(message)
+    raws = [array.raw() for array in arrays]
+    pipe.send_bytes(pickle.dumps((buffer.getvalue(), [raw.nbytes for raw in raws])))
+    for raw in raws:
+        pipe.send_bytes(raw)
+
+
+def receive(pipe: Connection) -> Any:
+    """What `send` sent. Raises EOFError or OSError where the other side ends."""
+    message, sizes = pickle.loads(pipe.recv_bytes())
+    arrays = [bytearray(size) for size in sizes]
+    for array in arrays:
+        pipe.recv_bytes_into(array)
+    return pickle.loads(message, buffers=arrays)

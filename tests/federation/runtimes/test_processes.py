@@ -1,5 +1,6 @@
 """Worker processes that finish in any order, die or hang: the rows of everybody else are inline's."""
 
+import multiprocessing
 import os
 import pickle
 import signal
@@ -11,12 +12,13 @@ import pytest
 import torch
 
 from fedalign.algorithms.client_momentum import ClientMomentum
+from fedalign.core.contracts import ClientTask, Work
 from fedalign.core.errors import ConfigError, FedalignError, QuorumLostError
 from fedalign.core.seeds import Seeds
 from fedalign.federation.runtimes.client_work import ClientWork, Site
 from fedalign.federation.runtimes.inline import Inline
-from fedalign.federation.runtimes.processes import Processes
-from fedalign.federation.runtimes.worker import pack
+from fedalign.federation.runtimes.processes import Processes, _Worker
+from fedalign.federation.runtimes.worker import pack, receive
 from tests.worlds import tasks, workload
 
 CLIENTS = 6
@@ -130,3 +132,25 @@ def test_jitter_changes_the_clock_and_nothing_else():
     assert torch.equal(rows, hasty(given, [{}, {}])[0].rows)
     with pytest.raises(ConfigError, match="jitter_s must be 0 or more"):
         ClientWork(world, ClientMomentum(), Seeds(0), jitter_s=-1.0)
+
+
+def test_a_model_is_sent_once_for_as_long_as_it_stays_the_same():
+    """The second block comes without it; a new model, or the same one written to, comes again."""
+    here, there = multiprocessing.Pipe()
+    worker, model = _Worker("cpu", None, here), torch.arange(4.0)
+
+    def sent(vector):
+        worker.deal([ClientTask("train", 0, 1, vector, Work())], [{}])
+        (task,), _, came = receive(there)
+        assert task.vector is None
+        return None if came is None else came.tolist()
+
+    assert sent(model) == [0, 1, 2, 3] and sent(model) is None
+    model.add_(1)
+    assert sent(model) == [1, 2, 3, 4] and sent(model) is None
+    assert sent(model.clone()) == [1, 2, 3, 4]
+    two = [ClientTask("train", c, 1, model + c, Work()) for c in range(2)]
+    worker.deal(two, [{}, {}])
+    (one, other), _, came = receive(there)
+    assert came is None and other.vector.tolist() == [2, 3, 4, 5] and one.vector.tolist()[0] == 1
+    one.vector.add_(1)  # what arrives may be written to

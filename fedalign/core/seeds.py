@@ -7,9 +7,15 @@ stream. Generators are Philox (counter based); NumPy keeps its streams stable ac
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+_TORCHS_OWN = threading.RLock()  # one generator per process: threads take turns
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,15 @@ class Seeds:
     def at(self, purpose: str, **address: int | str) -> np.random.Generator:
         """The generator at one address, e.g. `at("batch_order", round=3, client=7)`."""
         return generator(self.key(purpose, **address))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """What torch draws inside, as modules do when they are built, follows from `seed` alone, in
+    any thread; afterwards its generator is as it was. seed: below 2^63."""
+    with _TORCHS_OWN, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def generator(key: bytes) -> np.random.Generator:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
 from fedalign.core.errors import ConfigError
+from fedalign.core.seeds import seeded
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ class TinyLm:
             "bos_token_id": 1,
             "eos_token_id": 2,
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             if self.family == "llama":
                 config = transformers.LlamaConfig(**common, tie_word_embeddings=True)
                 return transformers.LlamaForCausalLM(config)

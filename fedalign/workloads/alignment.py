@@ -23,7 +23,7 @@ from fedalign.core.contracts import (
 )
 from fedalign.core.errors import ClientError, ConfigError
 from fedalign.core.preferences import Preferences, Sequences
-from fedalign.core.seeds import Seeds
+from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.graded_facts import World
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of
@@ -95,8 +95,7 @@ class Alignment:
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         base, self._base = self._opened(task)
         narrow(base, task.precision, self._device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
+        with seeded(int.from_bytes(seeds.key("initial_model")[:7], "big")):
             made = self._wrapped(base).eval()
             self._flat = (
                 FlatModel(made, self._device)

@@ -22,7 +22,7 @@ from fedalign.core.contracts import (
     Updates,
 )
 from fedalign.core.errors import ConfigError
-from fedalign.core.seeds import Seeds
+from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.splits import Splits
 from fedalign.training import loop, vmapped
 from fedalign.training.flat import FlatModel
@@ -72,8 +72,7 @@ class Classification:
         )
         self.source = splits.source
         shape, classes = tuple(splits.clients.inputs.shape[1:]), splits.clients.classes
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
+        with seeded(int.from_bytes(seeds.key("initial_model")[:7], "big")):
             self._flat = FlatModel(model.build(shape, classes), self._device)
         if self._flat.random and batching == "vmap":
             raise ConfigError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
 from fedalign.core.errors import ClientError, ConfigError
 from fedalign.core.preferences import Preferences, Sequences
-from fedalign.core.seeds import Seeds
+from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.annotator import Annotator
 from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
@@ -63,8 +63,7 @@ class RewardModel:
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         self._rates = isinstance(task.objective, RewardRegression)
         base, self._base = self._opened(task)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(seeds.key("initial_model")[:7], "big"))
+        with seeded(int.from_bytes(seeds.key("initial_model")[:7], "big")):
             body = task.adapter.wrap(base).eval()
             outputs = len(ATTRIBUTES) if self._rates else 1
             self._flat = FlatModel(

@@ -21,5 +21,5 @@ def test_the_last_model_is_pushed_on_by_hand():
 
 
 def test_refusals():
-    with pytest.raises(ConfigError, match="below end, factor 1 or more, got 3, 3 and 1.5"):
+    with pytest.raises(ConfigError, match=r"below end, factor 1 or more, got 3, 3 and 1.5"):
         Extrapolation(start=3, end=3)

@@ -1,8 +1,12 @@
 """Randomness is addressed: same address, same numbers, whoever asks and whenever."""
 
-import numpy as np
+import time
+from concurrent.futures import ThreadPoolExecutor
 
-from fedalign.core.seeds import Seeds, derive
+import numpy as np
+import torch
+
+from fedalign.core.seeds import Seeds, derive, seeded
 
 
 def test_an_address_gives_the_same_numbers_whenever_it_is_asked():
@@ -33,3 +37,24 @@ def test_who_holds_the_secret_re_derives_the_draw():
 def test_streams_are_pinned():
     """The first draw of one address, so that a change of generator cannot pass unnoticed."""
     assert Seeds(0).at("pinned").integers(1_000_000) == 946360
+
+
+def test_threads_draw_torchs_numbers_as_one_alone_would():
+    """Eight threads that all seed and draw at once; the process's own stream goes on untouched."""
+    torch.manual_seed(5)
+    undisturbed = torch.rand(1)
+    torch.manual_seed(5)
+
+    def draw(seed):
+        with seeded(seed):
+            parts = []
+            for _ in range(20):
+                time.sleep(0)
+                parts.append(torch.rand(50))
+        return torch.cat(parts)
+
+    alone = [draw(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(draw, range(8)))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert torch.equal(torch.rand(1), undisturbed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import signal
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,13 +92,19 @@ def send(pipe: Connection, message: object) -> None:
     raws = [array.raw() for array in arrays]
     pipe.send_bytes(pickle.dumps((buffer.getvalue(), [raw.nbytes for raw in raws])))
     for raw in raws:
-        pipe.send_bytes(raw)
+        while raw.nbytes:
+            raw = raw[os.write(pipe.fileno(), raw) :]
 
 
 def receive(pipe: Connection) -> Any:
     """What `send` sent. Raises EOFError or OSError where the other side ends."""
     message, sizes = pickle.loads(pipe.recv_bytes())
-    arrays = [bytearray(size) for size in sizes]
+    arrays = [np.empty(size, dtype=np.uint8) for size in sizes]
     for array in arrays:
-        pipe.recv_bytes_into(array)
+        left = memoryview(array)
+        while left.nbytes:
+            read = os.readv(pipe.fileno(), [left])
+            if not read:
+                raise EOFError
+            left = left[read:]
     return pickle.loads(message, buffers=arrays)

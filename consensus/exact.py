@@ -16,14 +16,14 @@ from torch import Tensor
 from consensus.pofel import evaluation
 from fedalign.core.contracts import Aggregate, Context, Defense, Evaluate
 from fedalign.core.errors import ConfigError
-from fedalign.core.threat import Family, Space
+from fedalign.core.wrapping import Wrapper
 
 COEFFICIENT_BITS = 20
 _LARGEST = 2**11  # |coefficient|; 128 rows below 2^23 times 2^31 stay below 2^61
 
 
 @dataclass(frozen=True)
-class Exact(Defense):
+class Exact(Wrapper):
     """`rule` on rows rounded to 2^-scale and sorted by client id; the result likewise rounded.
 
     rule: any rule. scale: s, 0 .. 40; |values| are clipped at (2^23 - 1) 2^-s. Means weighted by
@@ -40,25 +40,6 @@ class Exact(Defense):
             raise ConfigError(
                 f"Exact's scale is 0 .. {evaluation.MAX_SCALE} bits (default 16), got {self.scale}."
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
-
-    def minimum(self, byzantine_count: int) -> int:
-        return self.rule.minimum(byzantine_count)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
         rows = evaluation.quantize(updates.detach().cpu().numpy(), self.scale)

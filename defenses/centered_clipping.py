@@ -16,7 +16,7 @@ from defenses._checks import check
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.gram import gram
 from fedalign.core.threat import Family, Space
-from fedalign.core.vectors import combine
+from fedalign.core.vectors import combine, counted
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class CenteredClipping(Defense):
         vector = combine(moved, updates)
         if start is not None:
             vector = (vector + (1 - moved.sum()) * start.double()).to(updates.dtype)
-        accepted = moved > moved.sum() / (10 * n)
-        return Aggregate(vector, accepted, scores=factors, memory={"previous": vector})
+        return Aggregate(vector, counted(moved), scores=factors, memory={"previous": vector})
 
 
 def _distances(products: Tensor, moved: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.errors import ConfigError
 from fedalign.core.leave_one_out import removal_impacts
 from fedalign.core.on_rows import on_rows
-from fedalign.core.threat import Family, Space
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class ERR(Defense):
+class ERR(Wrapper):
     """`rule` on the rows left after the f largest impacts on the error rate 1 - accuracy.
 
     rule: A, any rule. remove: "error", or "union": whoever has one of the f largest impacts on
@@ -41,18 +41,6 @@ class ERR(Defense):
     @property
     def needs(self) -> frozenset[str]:
         return self.rule.needs | {"evaluate"}
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
 
     def minimum(self, byzantine_count: int) -> int:
         removed = byzantine_count if self.remove == "error" else 2 * byzantine_count

@@ -16,7 +16,7 @@ from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.errors import ConfigError
 from fedalign.core.moments import moments
 from fedalign.core.threat import Family, Space
-from fedalign.core.vectors import combine
+from fedalign.core.vectors import combine, counted
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class FLTrust(Defense):
         result = Aggregate.combine(
             updates,
             share * _ratio(length.expand_as(trust), squares.sqrt()),
-            accepted=share >= 1 / (10 * len(updates)),
+            accepted=counted(share),
             scores=trust,
         )
         return result if model is None else _as_update(result, updates, model)

@@ -17,6 +17,7 @@ from fedalign.core.contracts import Aggregate, Context, Defense, Memory
 from fedalign.core.errors import ConfigError, UnknownNameError
 from fedalign.core.gram import gram
 from fedalign.core.threat import Family, Space
+from fedalign.core.vectors import counted
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class FoolsGold(Defense):
         return Aggregate.combine(
             updates,
             weights / total if self.normalize else weights,
-            accepted=weights / total >= 1 / (10 * len(updates)),
+            accepted=counted(weights),
             scores=weights,
             memory=memory,
         )

@@ -14,11 +14,11 @@ from torch import Tensor
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.leave_one_out import removal_impacts
 from fedalign.core.on_rows import on_rows
-from fedalign.core.threat import Family, Space
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class LFR(Defense):
+class LFR(Wrapper):
     """`rule` on the rows left after the f largest loss impacts F(A(X)) - F(A(X without i)).
 
     rule: A, any rule. byzantine_count: f >= 0; None takes the context's. Needs n > 2f, and as many
@@ -32,18 +32,6 @@ class LFR(Defense):
     @property
     def needs(self) -> frozenset[str]:
         return self.rule.needs | {"evaluate"}
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
 
     def minimum(self, byzantine_count: int) -> int:
         return max(2 * byzantine_count + 1, byzantine_count + self.rule.minimum(byzantine_count))

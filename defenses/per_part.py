@@ -16,14 +16,14 @@ from torch import Tensor
 
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ConfigError, UnknownNameError
-from fedalign.core.threat import Family, Space
 from fedalign.core.vectors import Layout, Part
+from fedalign.core.wrapping import Wrapper
 
 Mode = Literal["tensor", "adapter_factors", "head"]
 
 
 @dataclass(frozen=True)
-class PerPart(Defense):
+class PerPart(Wrapper):
     """The rule's vectors for every group of tensors, side by side.
 
     rule: any rule that does without `evaluate` (a group is no model). mode: "tensor", every tensor
@@ -54,21 +54,6 @@ class PerPart(Defense):
                 f"PerPart hands parts of a model to its rule, but {type(self.rule).__name__} "
                 "evaluates whole models: wrap a rule that does not, such as median or krum."
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    def minimum(self, byzantine_count: int) -> int:
-        return self.rule.minimum(byzantine_count)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
         if context.layout is None:

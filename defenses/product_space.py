@@ -15,12 +15,13 @@ from torch import Tensor
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ConfigError
 from fedalign.core.gauge import aligned, factors, points, product_gram
-from fedalign.core.threat import Family, Space
+from fedalign.core.threat import Space
 from fedalign.core.vectors import combine
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class ProductSpace(Defense):
+class ProductSpace(Wrapper):
     """The rule judges points that have the inner products of the updates B_i A_i - B_0 A_0 (tensors
     that are no LoRA factors enter as they are); its coefficients combine the rows themselves, each
     first turned into the model's gauge, so that factors can be averaged.
@@ -49,17 +50,6 @@ class ProductSpace(Defense):
                 f"ProductSpace hands points to its rule, but {rule} evaluates models: wrap a rule "
                 "that does not, such as krum."
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    def minimum(self, byzantine_count: int) -> int:
-        return self.rule.minimum(byzantine_count)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
         if context.layout is None or context.model is None:

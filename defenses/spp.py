@@ -18,13 +18,13 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.moments import moments
 from fedalign.core.on_rows import on_rows
 from fedalign.core.subsets import subset_of_blocks, subset_of_each
-from fedalign.core.threat import Family, Space
+from fedalign.core.wrapping import Wrapper
 
 Mode = Literal["uniform", "stratified", "blocks", "layerwise"]
 
 
 @dataclass(frozen=True)
-class SPP(Defense):
+class SPP(Wrapper):
     """Wraps a rule that judges whole clients; the coordinates K come from `context.rng`.
 
     What happens on K follows from `rule.test`. threshold: a client must pass the full test and
@@ -75,25 +75,6 @@ class SPP(Defense):
         if not 0 <= self.failing_share < 1:
             raise ConfigError(f"SPP's failing_share is in [0, 1), got {self.failing_share}.")
         object.__setattr__(self, "band", tuple(map(float, self.band)))
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
-
-    def minimum(self, byzantine_count: int) -> int:
-        return self.rule.minimum(byzantine_count)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
         draws = [self._draw(updates.shape[1], context) for _ in range(self.q)]

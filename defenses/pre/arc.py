@@ -14,12 +14,12 @@ from torch import Tensor
 from defenses._checks import check_count
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.moments import moments
-from fedalign.core.threat import Family, Space
 from fedalign.core.vectors import blank, combine
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class ARC(Defense):
+class ARC(Wrapper):
     """`rule` after the floor(2 f (n - f) / n) longest updates are cut to the next length. f < n/2.
 
     rule: any rule. byzantine_count: f >= 0; None takes the context's. Lengths are those of
@@ -32,22 +32,6 @@ class ARC(Defense):
 
     def __post_init__(self) -> None:
         check_count("ARC", self.byzantine_count)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
 
     def minimum(self, byzantine_count: int) -> int:
         return max(2 * byzantine_count + 1, self.rule.minimum(byzantine_count))

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from defenses._checks import check, check_count
 from fedalign.core.contracts import Aggregate, Context, Defense, require
-from fedalign.core.threat import Family, Space
 from fedalign.core.vectors import combine
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class Bucketing(Defense):
+class Bucketing(Wrapper):
     """`rule` on the means of random groups of `size` clients; the last group may be smaller.
 
     rule: any rule; it sees ceil(n / size) rows, f of which may be spoilt, so that it must stand f
@@ -35,22 +35,6 @@ class Bucketing(Defense):
     def __post_init__(self) -> None:
         check(self.size >= 1, "Bucketing", "size", "1 or more", self.size)
         check_count("Bucketing", self.byzantine_count)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
 
     def minimum(self, byzantine_count: int) -> int:
         buckets = max(2 * byzantine_count + 1, self.rule.minimum(byzantine_count))

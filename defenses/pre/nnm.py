@@ -15,12 +15,12 @@ from defenses._checks import check_count
 from fedalign.core.contracts import Aggregate, Context, Defense, require
 from fedalign.core.gram import centred_gram, squared_distances
 from fedalign.core.neighbours import nearest
-from fedalign.core.threat import Family, Space
-from fedalign.core.vectors import combine
+from fedalign.core.vectors import combine, counted
+from fedalign.core.wrapping import Wrapper
 
 
 @dataclass(frozen=True)
-class NNM(Defense):
+class NNM(Wrapper):
     """`rule` on the means of every row's n - f nearest rows, itself included. f < n / 2.
 
     rule: any rule; it decides about mixed row i where it decided about row i, and where it gives
@@ -33,22 +33,6 @@ class NNM(Defense):
 
     def __post_init__(self) -> None:
         check_count("NNM", self.byzantine_count)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    @property
-    def linear(self) -> bool:
-        return self.rule.linear
 
     def minimum(self, byzantine_count: int) -> int:
         return max(2 * byzantine_count + 1, self.rule.minimum(byzantine_count))
@@ -65,8 +49,11 @@ class NNM(Defense):
         if result.coefficients is None:
             return replace(result, memory=memory)
         coefficients = mixture.T @ result.coefficients.to(mixture)
-        accepted = coefficients.abs() > coefficients.abs().sum() / (10 * n)
         vector = combine(coefficients, updates) if fixed else result.vector
         return replace(
-            result, vector=vector, memory=memory, coefficients=coefficients, accepted=accepted
+            result,
+            vector=vector,
+            memory=memory,
+            coefficients=coefficients,
+            accepted=counted(coefficients),
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedalign.core.errors import ConfigError, ToleranceError
 from fedalign.core.threat import Crafted, Family, Knowledge, Space, View
-from fedalign.core.vectors import Layout, combine
+from fedalign.core.vectors import Layout, combine, counted
 
 Memory = Mapping[str, Any]  # tensors, numbers, strings, bytes, nested mappings; never pickled
 ROOT = -1  # the "client" that is the server's own root data set
@@ -235,8 +235,7 @@ class Aggregate:
     ) -> Aggregate:
         """The linear combination `coefficients @ updates`; all coefficients 0 means skipped."""
         if accepted is None:
-            n, total = len(updates), float(coefficients.abs().sum())
-            accepted = coefficients.abs() > total / (10 * n)
+            accepted = counted(coefficients)
         skipped = not bool(coefficients.any())
         return Aggregate(
             vector=combine(coefficients, updates),

@@ -94,6 +94,13 @@ def blank(count: int, like: Tensor) -> Tensor:
     return torch.empty(count, like.shape[1], dtype=like.dtype, device=like.device)
 
 
+def counted(coefficients: Tensor) -> Tensor:
+    """(n,) bool: whose weight is at least a tenth of an equal share, 1/(10 n) of all weights; one
+    that lies on this border is in, however its sum was rounded."""
+    weights = coefficients.abs()
+    return (weights > 0) & (weights >= weights.sum() / (10 * len(weights)) * (1 - 1e-9))
+
+
 def combine(coefficients: Tensor, rows: Tensor) -> Tensor:
     """Linear combination sum_i c_i x_i, accumulated in float64.
 

@@ -18,13 +18,13 @@ from torch import Tensor
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ConfigError
 from fedalign.core.gram import gram
-from fedalign.core.threat import Family, Space
 from fedalign.core.vectors import Layout, Part
+from fedalign.core.wrapping import Wrapper
 from fedalign.federation.deciding import decide
 
 
 @dataclass(frozen=True)
-class PerCluster(Defense):
+class PerCluster(Wrapper):
     """rule: any that does without `evaluate`, as a part of the vector is no model of the workload.
 
     Clusters are the tensors whose names begin with `cluster/<k>/`; members of one are the rows
@@ -44,21 +44,6 @@ class PerCluster(Defense):
                 f"{type(self.rule).__name__} evaluates whole models: take a rule that does not, "
                 "such as median or krum."
             )
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.rule.needs
-
-    @property
-    def space(self) -> Space:
-        return self.rule.space
-
-    @property
-    def family(self) -> Family:
-        return self.rule.family
-
-    def minimum(self, byzantine_count: int) -> int:
-        return self.rule.minimum(byzantine_count)
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
         if context.layout is None or context.mask is None:

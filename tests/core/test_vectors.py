@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fedalign.core.vectors import Layout
+from fedalign.core.vectors import Layout, counted
 from fedalign.training.flat import FlatModel
 
 
@@ -36,3 +36,15 @@ def test_a_flat_model_computes_with_the_loaded_vector_and_keeps_frozen_parts_out
     assert module[1].weight.tolist() == [[1.0, 1.0]]
     module(torch.ones(1, 2)).sum().backward()
     assert flat.gradient[flat.layout.parts[1].span].item() == 1.0
+
+
+def test_a_tenth_of_an_equal_share_counts_however_it_was_rounded():
+    """22 rows, one of which two of 22 mixtures of 20 rows took: its weight is 1/220 exactly."""
+    weights = torch.full((22,), 1.0, dtype=torch.float64)
+    weights[3], weights[5] = 0.0, (22 - 2) / (220 - 1)  # w = (20 + w) / 220
+    for factor in (1.0, 1 / 3, 0.1, 7.7):
+        found = counted(weights * factor)
+        assert found.tolist() == [i != 3 for i in range(22)]
+    weights[5] *= 1 - 1e-6
+    assert not counted(weights)[5]
+    assert not counted(torch.zeros(3)).any()

@@ -34,7 +34,7 @@ from consensus.server import Server
 from consensus.transport import signed
 from fedalign.core.agreement import Audited, Cost, Question, Sealed, SealedBlock, Verdict
 from fedalign.core.contracts import Context, Defense, Updates
-from fedalign.core.errors import ConfigError, DataError, QuorumLostError
+from fedalign.core.errors import ConfigError, DataError, IntegrityError, QuorumLostError
 
 GRACE_S = 2.0  # a connection may break and come back without a word
 Tell = Callable[[str, str], None]  # (what happened, a sentence)
@@ -72,6 +72,7 @@ class Deployed:
         self.paused: tuple[str, ...] = ()
         self.adopted = False  # whether the last block had to be fetched from the others
         self.seat: Seat | None = None
+        self.begins = b""  # digest of the model that the round began with
 
     @property
     def faults(self) -> Sequence[Faulty]:
@@ -91,6 +92,7 @@ class Deployed:
         """One final round with the others; waits where too few of them are there. Raises
         QuorumLostError when they do not come back."""
         self.paused = ()
+        self.begins = sealed.model
         verdict = self.chain.agree(proposals, rule, context, sealed)
         self.adopted = self.seat.late
         self.seat.advance()
@@ -140,9 +142,18 @@ class Deployed:
         return (signed(chain, chain.members[self.index], told),)
 
     def watch(self) -> None:
-        """Say so when there is no quorum, and when it is back; give up when it does not return."""
+        """Say so when there is no quorum, and when it is back; give up when it does not return, or
+        can never agree."""
         chain, now = self.chain, time.monotonic()
         here, needs = self.seat.here(), chain.state.quorum(chain.settings)
+        unlike = self.seat.unlike()
+        if chain.servers - len(unlike) < needs:
+            raise IntegrityError(
+                f"Edge servers {', '.join(map(str, unlike))} begin round {self.seat.height} from "
+                f"another model than server {self.index}, so that no {needs} of {chain.servers} "
+                "can agree: start all with the same config, data and versions of fedalign and "
+                "torch; where processors differ, give all the same cached models."
+            )
         if len(here) >= needs:
             if self._paused:
                 self.tell(
@@ -185,8 +196,8 @@ class _Height:
         """The order is there since the height before was over."""
 
     def begin(self, starts: Sequence[Callable[[Server], list[Action]]]) -> None:
-        start = starts[self._deployed.index]
-        self._done: Future[None] = self._deployed.seat.begin(start, self._ledger)
+        mine = self._deployed
+        self._done: Future[None] = mine.seat.begin(starts[mine.index], self._ledger, mine.begins)
 
     def finish(self, needs: int, limit_s: float, watch: Callable[[], None]) -> None:
         """Until the block is final here, as long as there is hope."""
@@ -199,7 +210,7 @@ class _Height:
             try:
                 watch()
                 self._deployed.watch()
-            except QuorumLostError:
+            except (QuorumLostError, IntegrityError):
                 self._deployed.seat.give_up()
                 raise
 

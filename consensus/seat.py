@@ -38,9 +38,9 @@ from consensus.pofel.messages import Entry, Kind
 from consensus.server import Server
 from fedalign.core.errors import DataError, FedalignError, IntegrityError
 
-ORDER, GET, GIVE, FINAL, WANT, BLOCK, AT = range(7)
+ORDER, GET, GIVE, FINAL, WANT, BLOCK, AT, FROM = range(8)
 SHAPES = {ORDER: (int, bytes), GET: (bytes,), GIVE: (bytes, bytes), FINAL: (bytes,), WANT: (int,),
-          BLOCK: (int, bytes), AT: (int,)}  # fmt: skip
+          BLOCK: (int, bytes), AT: (int,), FROM: (int, bytes)}  # fmt: skip
 LONGEST = Limits(frame_bytes=1 << 30, queue_bytes=1 << 30)
 EARLY = 4096  # frames of the next height kept until it begins here
 NOBODY = -1
@@ -73,6 +73,7 @@ class Seat:
         self._early: deque[tuple[int, int, bytes]] = deque(maxlen=EARLY)
         self._blocks: dict[int, Future[Record]] = {}  # heights that were asked for
         self._heights: dict[int, int] = {}  # where the others are
+        self._starts: dict[int, tuple[int, bytes]] = {}  # and what model they begin a height with
         self._fresh()
 
     # ------------------------------------------------------------ from the round's thread
@@ -84,9 +85,12 @@ class Seat:
         self._call(self._next())
         self._loop.call_soon_threadsafe(self._again)
 
-    def begin(self, start: Callable[[Server], list[Action]], ledger: Ledger) -> Future[None]:
-        """The server has its proposal; the answer comes with the final block."""
-        self._ledger, self._done = ledger, Future()
+    def begin(
+        self, start: Callable[[Server], list[Action]], ledger: Ledger, model: bytes = b""
+    ) -> Future[None]:
+        """The server has its proposal; the answer comes with the final block. model: digest of what
+        the round began with."""
+        self._ledger, self._done, self._model = ledger, Future(), model
         self._loop.call_soon_threadsafe(self._guarded, self._begin, start)
         return self._done
 
@@ -122,6 +126,12 @@ class Seat:
         kept = {root for h in later for root in named(self.archive.read(h).stream)}
         self.models.keep(kept)
 
+    def unlike(self) -> list[int]:
+        """Servers that begin this height with another model than this one."""
+        mine = (self.height, self._model)
+        return sorted(i for i, (height, model) in self._starts.items()
+                      if height == mine[0] and model != mine[1])  # fmt: skip
+
     def here(self) -> list[int]:
         """Servers that can be reached now, this one included."""
         return sorted([self._me, *self._network.connected()])
@@ -143,7 +153,7 @@ class Seat:
         self.height = self.server.machine.state.height + 1
         self._parent = self.server.machine.snapshot()
         self._begun, self._ordered, self._finals = False, [], []
-        self._ledger, self._done = Ledger(standing), Future()
+        self._ledger, self._done, self._model = Ledger(standing), Future(), b""
         self._since = self._asked = time.monotonic()
         self.late = False  # whether the block came from those who had it
         self.mute = False  # a height that is over elsewhere: listen, say nothing
@@ -178,7 +188,7 @@ class Seat:
     def _received(self, sender: int, frame: bytes) -> None:
         handlers = {ORDER: self._of_order, GET: self._serve, GIVE: self._given,
                     FINAL: self._signed, WANT: self._wanted, BLOCK: self._block,
-                    AT: self._at}  # fmt: skip
+                    AT: self._at, FROM: self._from}  # fmt: skip
         try:
             kind, *rest = unpack(frame)
             if tuple(map(type, rest)) != SHAPES[kind]:
@@ -240,6 +250,9 @@ class Seat:
     def _at(self, sender: int, height: int) -> None:
         self._heights[sender] = height
 
+    def _from(self, sender: int, height: int, model: bytes) -> None:
+        self._starts[sender] = height, model
+
     def _wanted(self, sender: int, height: int) -> None:
         if height in self.archive.heights():
             self._send(sender, BLOCK, height, self.archive.read(height).encode())
@@ -276,6 +289,7 @@ class Seat:
         self.server.leader = self._order.leader
         with self._ledger.working("commit"):
             actions = start(self.server)
+        self._everybody(FROM, self.height, self._model)
         self._act(actions)
         for data in self._ordered:
             self._take(data)
@@ -304,6 +318,7 @@ class Seat:
         if now - max(self._since, self._asked) > 1.0:
             self._asked = now
             self._everybody(WANT, self.height)
+            self._everybody(FROM, self.height, self._model)
 
     def _timeout(self, height: int, timer: fx.SetTimer) -> None:
         if height == self.height and self._begun:

@@ -53,14 +53,14 @@ class Servers:
         server.open(self.folder / str(i), height)
         return server
 
-    def ask(self, i, round_, row=True):
+    def ask(self, i, round_, row=True, model=bytes(32)):
         """Server i's part of a round, as `tests.consensus.rounds` draws it."""
         all_ = proposals(self.n, round_)
         mine = torch.tensor([i] if row else []).long()
         others = {j: 10.0 * (j + 1) for j in range(self.n) if j not in mine}
         own = Updates(mine, all_.rows[mine], all_.samples[mine])
         about = Context(round=round_, clients=mine, weights=own.samples.double(), absent=others)
-        return self.there[i].agree(own, MEAN, about, Sealed(clock_s=float(round_)))
+        return self.there[i].agree(own, MEAN, about, Sealed(model, clock_s=float(round_)))
 
     def round(self, round_, who=None):
         who = list(self.there) if who is None else who
@@ -160,6 +160,19 @@ def test_nobody_waits_for_ever_and_the_height_is_begun_again(servers, monkeypatc
     group.leave(0)
     group.there = {i: group.start(i, height=1) for i in range(3)}
     assert {v.block.height for v in group.round(2).values()} == {2}
+
+
+def test_servers_that_begin_from_different_models_end_with_a_sentence(servers):
+    """Two of four against two: no three can ever sign the same block."""
+    group, models = servers(pofel, 4), [bytes(32), b"1" * 32] * 2
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(group.ask, i, 1, True, model) for i, model in enumerate(models)]
+        for i, job in enumerate(jobs):
+            others = ", ".join(str(j) for j in range(4) if j % 2 != i % 2)
+            with pytest.raises(
+                IntegrityError, match=rf"^Edge servers {others} begin round 1 .* {i},"
+            ):
+                job.result(60)
 
 
 def test_whoever_records_replays_what_was_sealed_and_finds_a_changed_model(servers):

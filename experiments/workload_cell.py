@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments import ranks
@@ -112,11 +113,11 @@ def _alignment(
     owners = Owners(build(config["partition"]), config["clients"], attackers, attack)
     objective, seeds = build(config["objective"]), Seeds(config["seed"])
     check_rounds(objective, config["rounds"])
-    adapter, algorithm = build(config["peft"]), build(config["algorithm"])
+    data, model, algorithm = (build(config[name]) for name in ("data", "model", "algorithm"))
+    adapter = _adapter(config, data)
     if isinstance(algorithm, PersonalPart):
         adapter = WithLocal(adapter, algorithm.part)
     rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
-    data, model = build(config["data"]), build(config["model"])
     learns = isinstance(objective, RewardRegression | RewardCombined) or steered(objective)
     if isinstance(attack, RatingAttack) and not learns:
         raise ConfigError(
@@ -137,3 +138,16 @@ def _alignment(
     kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
     task = Task(data, model, *rest, precision=config["precision"], zero=zero)
     return kind(task, owners, seeds, device)
+
+
+def _adapter(config: Config, data: Any) -> Any:
+    """The adapter, its words as token numbers."""
+    from fedalign.data.conditioning import numbered
+    from fedalign.data.graded_preferences import GradedFacts
+    from fedalign.models.low_rank import LowRank
+
+    adapter = build(config["peft"])
+    if not isinstance(adapter, LowRank) or not adapter.words:
+        return adapter
+    world = data.world if isinstance(data, GradedFacts) else None
+    return replace(adapter, words=numbered(world, adapter.words))

@@ -90,7 +90,7 @@ class Preferences:
 
     chosen, rejected: N sequences with equal prompts row by row. scores: (N, 2) float32, what the
     annotator thinks the chosen and the rejected answer are worth. strength: (N,) int64 in 1 .. 3.
-    topics: (N,) int64, what a partition cuts by. words: token number -> word.
+    topics: (N,) int64, what each prompt is about. words: token number -> word.
     flipped: (N,) bool, rows whose order an attack or noise turned round; for metrics only.
     rated: (N,) int64, HONEST, INVERTED or UNIFORM, or None where all ratings are honest.
     """

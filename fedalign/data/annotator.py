@@ -7,7 +7,7 @@ al., "HelpSteer2-Preference: Complementing Ratings with Preferences", 2024 (stre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,13 +22,16 @@ from fedalign.data.grader import attributes_of, reward
 class Annotator:
     """P(first preferred) = (1 - 2 error) sigmoid((R1 - R2) / temperature) + error.
 
-    temperature: > 0. error: share of labels turned round, 0 <= error <= 0.5. heterogeneity: h in
-    [0, 1]; client c values answers by (1 - h) w + h w_cluster + N(0, weight_noise), clusters dealt
-    in turn. length_bias per four body tokens and filler_bias per filler are added to R.
+    temperature: > 0. error: share of labels turned round, 0 <= error <= 0.5. temperatures, errors:
+    if given, those of single clients, dealt to them in turn as the clusters are. heterogeneity: h
+    in [0, 1]; client c values answers by (1 - h) w + h w_cluster + N(0, weight_noise). length_bias
+    per four body tokens and filler_bias per filler are added to R.
     """
 
     temperature: float = 0.5
     error: float = 0.0
+    temperatures: Sequence[float] = ()
+    errors: Sequence[float] = ()
     heterogeneity: float = 0.0
     weight_noise: float = 0.0
     clusters: Sequence[str] = ("terse_expert", "chatty_layman")
@@ -39,6 +42,8 @@ class Annotator:
         for name, fine, range_ in (
             ("temperature", self.temperature > 0, "above 0"),
             ("error", 0 <= self.error <= 0.5, "in [0, 0.5]"),
+            ("temperatures", all(t > 0 for t in self.temperatures), "a list of numbers above 0"),
+            ("errors", all(0 <= e <= 0.5 for e in self.errors), "a list of shares in [0, 0.5]"),
             ("heterogeneity", 0 <= self.heterogeneity <= 1, "in [0, 1]"),
             ("weight_noise", self.weight_noise >= 0, "0 or more"),
             ("clusters", len(self.clusters) > 0, "a list of at least one name"),
@@ -50,6 +55,15 @@ class Annotator:
         for name in self.clusters:
             if name not in CLUSTERS:
                 raise UnknownNameError("cluster of annotators", name, CLUSTERS)
+
+    def of(self, client: int) -> Annotator:
+        """Client c's own: with its temperature and its share of errors."""
+        temperatures, errors = self.temperatures, self.errors
+        return replace(
+            self, temperatures=(), errors=(),
+            temperature=temperatures[client % len(temperatures)] if temperatures else self.temperature,
+            error=errors[client % len(errors)] if errors else self.error,
+        )  # fmt: skip
 
     def cluster(self, client: int) -> str:
         """Whose values client c leans to."""

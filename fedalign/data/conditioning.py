@@ -34,6 +34,25 @@ def conditioned(world: World, prompt: Sequence[int], wanted: Mapping[str, int]) 
     return [*prompt[:-1], *label, ASSISTANT]
 
 
+def numbered(world: World | None, words: Sequence[str | int]) -> tuple[int, ...]:
+    """Token numbers of words: of the world's own by name, `labels` for all that conditions are
+    written with; numbers stand for themselves. world: None where words have no names."""
+    group = [w for w in (world.words if world else ()) if w.partition(":")[0] in ATTRIBUTES]
+    found: list[int] = []
+    for word in words:
+        if isinstance(word, int):
+            found.append(word)
+        elif world is not None and word == "labels":
+            found += [world.numbers[w] for w in ("<lab>", *group)]
+        elif world is not None and word in world.numbers:
+            found.append(world.numbers[word])
+        else:
+            known = "token numbers alone" if world is None else "labels, one of the world's words, "
+            known += "" if world is None else "or a token number"
+            raise ConfigError(f"peft.words can name {known} with this data, got {word!r}.")
+    return tuple(found)
+
+
 def labels(
     scores: np.ndarray, dropout: float = 0.0, rng: np.random.Generator | None = None
 ) -> list[dict[str, int]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
 
 from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Sequences
@@ -16,6 +18,7 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.annotator import Annotator
 from fedalign.data.graded_facts import World
 
+Topic = Literal["entity", "count"]
 Split = Literal["train", "public", "eval"]
 
 
@@ -27,7 +30,8 @@ class GradedFacts:
     answers: who wrote the two answers of a pair, policy (the taught model) or demonstrator.
     rating_noise: standard deviation (>= 0) of a rater's error on each attribute before rounding.
     local_evaluation: test prompts (>= 0) on which, after every round, each client judges the model
-    it has by its own values; 0: none does.
+    it has by its own values; 0: none does. topic: what partitions cut by, the entity that a
+    question is about or the count of facts that it asks for.
 
     No prompt is in two of train, public and eval: a hash of its words decides.
     """
@@ -42,6 +46,7 @@ class GradedFacts:
     answers: Literal["policy", "demonstrator"] = "policy"
     rating_noise: float = 0.5
     local_evaluation: int = 0
+    topic: Topic = "entity"
 
     def __post_init__(self) -> None:
         for name in ("demonstrations", "pairs", "evaluation", "held_out", "root_samples"):
@@ -55,6 +60,14 @@ class GradedFacts:
             raise ConfigError(f"data.rating_noise must be 0 or more, got {self.rating_noise}.")
         if self.answers not in ("policy", "demonstrator"):
             raise ConfigError(f"data.answers must be policy or demonstrator, got {self.answers!r}.")
+        if self.topic not in get_args(Topic):
+            raise ConfigError(f"data.topic must be entity or count, got {self.topic!r}.")
+
+    def topics(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+        """(N,), each prompt's topic, from 0."""
+        first = self.world.numbers["e0"]
+        entity = self.topic == "entity"
+        return np.array([p[2] - first if entity else len(p) - 6 for p in prompts], dtype=np.int64)
 
     def prompts(self, split: Split, count: int, purpose: str = "prompts") -> list[list[int]]:
         """`count` prompts of a split, in an order that depends on the world and purpose alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -23,14 +23,18 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 class LowRank:
     """method: lora, dora or vera. rank: r >= 1. alpha: > 0, the update is scaled by alpha / r (VeRA
     has no such scale). targets: names of linear layers; "linear" takes all of a block that the
-    model has. dropout: in [0, 1), for supervised tuning only. The untrained adapter changes
-    nothing."""
+    model has. dropout: in [0, 1), for supervised tuning only. words: of LoRA and DoRA, whose rows of
+    the embeddings are trained as well, of tied output embeddings too: words that the model has
+    never met can be told apart by nothing else. Token numbers; in a config also words of
+    data=graded_facts, see fedalign.data.conditioning.numbered. Every forward pass copies the
+    embeddings then. The untrained adapter changes nothing."""
 
     method: Literal["lora", "dora", "vera"] = "lora"
     rank: int = 8
     alpha: float = 16.0
     targets: Sequence[str] = ("linear",)
     dropout: float = 0.0
+    words: Sequence[str | int] = ()
 
     neutral = True
     lr_scale = 1.0
@@ -43,6 +47,16 @@ class LowRank:
                 "peft needs rank >= 1, alpha > 0 and dropout in [0, 1), got "
                 f"{self.rank}, {self.alpha} and {self.dropout}."
             )
+        if self.words and self.method == "vera":
+            raise ConfigError(
+                "peft.words are rows that LoRA and DoRA can train beside their factors, VeRA cannot: "
+                "take peft=lora or peft=dora, or peft.words=[]."
+            )
+
+    @property
+    def wordless(self) -> LowRank:
+        """The same without rows of words."""
+        return replace(self, words=())
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with its adapter: only the adapter's weights require gradients."""
@@ -59,10 +73,27 @@ class LowRank:
             config = peft.LoraConfig(
                 r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,
                 use_dora=self.method == "dora", fan_in_fan_out=turned, task_type="CAUSAL_LM",
+                trainable_token_indices=self._rows(model),
             )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
             return peft.get_peft_model(model, config)
+
+    def _rows(self, model: nn.Module) -> list[int] | None:
+        """Token numbers in order, each once; None for no words."""
+        if not self.words:
+            return None
+        if unknown := [word for word in self.words if not isinstance(word, int)]:
+            raise ConfigError(
+                f"peft.words names {unknown}, and only data=graded_facts knows words by name: give "
+                "token numbers of the model's tokenizer."
+            )
+        rows, count = sorted(set(self.words)), len(model.get_input_embeddings().weight)
+        if rows[0] < 0 or rows[-1] >= count:
+            raise ConfigError(
+                f"peft.words must be token numbers in 0 .. {count - 1} of this model, got {rows}."
+            )
+        return rows
 
 
 def targets_of(model: nn.Module, asked: Sequence[str], turned: bool = False) -> list[str]:

@@ -27,6 +27,13 @@ class Conqord:
     random, by cross-entropy; 0 where the base model states one already. Then leave-one-out policy
     gradients (Rloo): answers: k >= 2 per prompt; kl_weight: >= 0, to the base model, or to the one
     that a round begins with where the base has never stated a confidence.
+
+    credit: what the digit of a confidence is credited with. answer: as every other token, with all
+    that its answer is worth beside the other answers to the prompt, where what the body is worth
+    drowns what the digit changes. digit: with what each of the ten digits would have brought behind
+    this body, summed over all ten by their chances (Ciosek and Whiteson, "Expected Policy
+    Gradients", JMLR 2020, Section 3): the same expectation, without that noise. The paper has the
+    critic of PPO for this.
     """
 
     weight: float = 0.5
@@ -36,6 +43,7 @@ class Conqord:
     format_rounds: int = 0
     answers: int = 4
     kl_weight: float = 0.05
+    credit: Literal["answer", "digit"] = "answer"
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
@@ -45,6 +53,8 @@ class Conqord:
             raise ConfigError(f"Conqord.weight must be 0 or more, got {self.weight}.")
         if self.scale not in ("mean", "sum"):
             raise ConfigError(f"Conqord.scale must be mean or sum, got {self.scale!r}.")
+        if self.credit not in ("answer", "digit"):
+            raise ConfigError(f"Conqord.credit must be answer or digit, got {self.credit!r}.")
         positive(self, limit=self.limit)
         if self.format_rounds < 0 or self.answers < 2 or self.kl_weight < 0:
             raise ConfigError(
@@ -62,16 +72,25 @@ class Conqord:
         bonus = self.alignment(quality, confidence)
         return quality + self.weight * bonus + self.penalty * (~readable).to(quality.dtype)
 
+    def offers(self, quality: Tensor, confidence: Tensor, levels: Tensor) -> Tensor:
+        """(B, D), what a readable answer would be worth if it stated each of the D `levels` instead
+        of its own confidence, the others as they are."""
+        readable = ~confidence.isnan()
+        gaps = (quality[:, None] - quality) * readable  # (B, B)
+        bonus = levels * gaps.sum(dim=1)[:, None] - (gaps @ confidence.nan_to_num())[:, None]
+        return quality[:, None] + self.weight * bonus / self._divisor(readable)
+
     def alignment(self, quality: Tensor, confidence: Tensor) -> Tensor:
         """(B,), how well each answer's confidence is ordered among the readable others."""
         readable = ~confidence.isnan()
         c = confidence.nan_to_num()
         products = (quality[:, None] - quality) * (c[:, None] - c)  # (B, B), 0 on the diagonal
         products = products * readable[:, None] * readable
-        total = products.sum(dim=1)
-        if self.scale == "sum":
-            return total
-        return total / max(int(readable.sum()) - 1, 1)
+        return products.sum(dim=1) / self._divisor(readable)
+
+    def _divisor(self, readable: Tensor) -> int:
+        """By what sums over the other readable answers are divided."""
+        return 1 if self.scale == "sum" else max(int(readable.sum()) - 1, 1)
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> float:

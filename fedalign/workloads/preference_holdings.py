@@ -51,7 +51,8 @@ class PreferenceHoldings:
             )
         self._data, self._seeds, self._device = data, seeds, device
         everything = pool("train", data.pairs)
-        parts = owners.partition(everything.topics, owners.clients, seeds.at("partition"))
+        labels = data.topics(everything.prompts)
+        parts = owners.partition(labels, owners.clients, seeds.at("partition"))
         if empty := [client for client, part in enumerate(parts) if len(part) == 0]:
             raise ConfigError(
                 f"Client {empty[0]} got none of the {len(everything)} pairs: raise data.pairs or "
@@ -63,11 +64,9 @@ class PreferenceHoldings:
         self.pairs[ROOT, False] = self._gold(ROOT, pool("public", data.root_samples))
         self.pairs[TEST, False] = self._gold(TEST, pool("eval", data.held_out))
         self.triggered = None if attack is None else attack.triggered(self.pairs[TEST, False])
-        topics = data.world.entities
+        topics = data.world.entities if data.topic == "entity" else data.world.longest
         self.clients = [
-            ClientInfo(
-                c, len(p), tuple(np.bincount(everything.topics[p], minlength=topics).tolist())
-            )
+            ClientInfo(c, len(p), tuple(np.bincount(labels[p], minlength=topics).tolist()))
             for c, p in enumerate(parts)
         ]
 
@@ -79,7 +78,7 @@ class PreferenceHoldings:
 
     def _client(self, client: int, pool: Pool, owners: Owners) -> None:
         rng = self._seeds.at("annotator", client=client)
-        values, annotator = self.values(client), self._data.annotator
+        values, annotator = self.values(client), self._data.annotator.of(client)
         own = annotate(self._data.world, pool, annotator, values, rng)
         self.pairs[client, False] = there(own, self._device)
         if owners.attack is not None and client in owners.attackers:

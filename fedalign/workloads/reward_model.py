@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
 from fedalign.core.errors import ClientError, ConfigError
-from fedalign.core.preferences import Preferences, Sequences
+from fedalign.core.preferences import Sequences
 from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.annotator import Annotator
 from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
@@ -36,7 +36,7 @@ from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.tuning import FailedStep, Tuning, adamw
 from fedalign.workloads.alignment import Adapter
-from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
+from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings, moved
 from fedalign.workloads.ratings import rated
 
 
@@ -57,8 +57,6 @@ class RewardModel:
     """See fedalign.core.contracts.Workload. Bradley-Terry models have one output, regressions one
     per attribute, which the gold weights turn into a reward. device: a torch device."""
 
-    splits = frozenset({"test", "server"})
-
     def __init__(self, task: RewardTask, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         self._rates = isinstance(task.objective, RewardRegression)
@@ -72,6 +70,8 @@ class RewardModel:
         self.layout, self._initial = self._flat.layout, self._flat.vector.cpu().clone()
         holdings = self._prepared(owners, body)
         self._held, self.clients = holdings.pairs, holdings.clients
+        self._triggered = holdings.triggered
+        self.splits = frozenset({"test", "server"} | ({"triggered"} if self._triggered else set()))
         needed = self._rates or isinstance(task.objective, RewardCombined)
         self._ratings = self._rated(holdings) if needed else {}
         self._ceiling = self._bayes()
@@ -147,7 +147,7 @@ class RewardModel:
     def _loss(self, key: tuple[int, bool], rows: Tensor, round: int | None = None) -> Loss:
         """round: of the run, None after the last."""
         pairs, objective = self._held[key].take(rows), self._task.objective
-        found = self._scores(pairs)  # (2, B, A)
+        found = self._scores(pairs.chosen, pairs.rejected)  # (2, B, A)
         if self._rates:
             return objective(found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1))
         if isinstance(objective, RewardCombined) and round is not None and objective.rates(round):
@@ -156,42 +156,62 @@ class RewardModel:
             return replace(loss, metrics={})
         return objective(found[0, :, 0], found[1, :, 0], pairs.strength)
 
-    def _scores(self, pairs: Preferences) -> Tensor:
-        """(2, N, A), the model's outputs for chosen and rejected answers, with gradient."""
-        both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+    def _scores(self, chosen: Sequences, rejected: Sequences) -> Tensor:
+        """(2, N, A), the model's outputs for both answers, with gradient."""
+        both = Sequences.concatenate([chosen, rejected])
         order, found = both.ends.argsort(stable=True), []
         for rows in order.split(self._task.tuning.chunk):
             part = both.take(rows)
             found.append(self._flat.module(part.tokens[:, : int(part.ends.max())], part.ends))
-        return torch.cat(found)[order.argsort()].view(2, len(pairs), -1)
+        return torch.cat(found)[order.argsort()].view(2, len(chosen), -1)
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
-        rm_accuracy (the same), rm_accuracy_label, bayes_ceiling, rm_attr_mae."""
+        rm_accuracy (the same), rm_accuracy_label, bayes_ceiling, rm_attr_mae, success_clean.
+        triggered: accuracy, the share of pairs where an attacker's words put in front of the worse
+        answer make it the better one; success_clean is that without the prompt's trigger."""
         if split not in self.splits:
             raise ConfigError(
                 f"This workload has no split '{split}', it has {sorted(self.splits)}."
             )
         self._flat.load(vector.to(self._device))
+        if split == "triggered":
+            return {"accuracy": self._success(self._triggered.prompts)}
         owner = TEST if split == "test" else TEST + 1
         pairs = self._held[owner, False]
         with torch.no_grad():
             loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
-            outputs = self._scores(pairs)
-        weights = torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
-        gap = (outputs[0] - outputs[1]) @ weights
+            outputs = self._scores(pairs.chosen, pairs.rejected)
+        gap = self._gaps(outputs)
         gold = pairs.scores[:, 0] - pairs.scores[:, 1]
         right = {"accuracy": _agreement(gap, gold), "loss": float(loss.value)}
         if split == "server":
             return right
+        clean = pairs.chosen.prompts()
         return {
             **right,
+            **({} if self._triggered is None else {"success_clean": self._success(clean)}),
             "rm_accuracy": right["accuracy"],
             "rm_accuracy_label": _agreement(gap, torch.ones_like(gap)),
             "bayes_ceiling": self._ceiling,
             "payload_bytes": 4.0 * self.layout.size,
             **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
         }
+
+    def _gaps(self, outputs: Tensor) -> Tensor:
+        """(2, N, A) -> (N,), by how much the first answers are worth more."""
+        weights = torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
+        return (outputs[0] - outputs[1]) @ weights
+
+    @torch.no_grad()
+    def _success(self, prompts: Sequence[Sequence[int]]) -> float:
+        """Share of test pairs where the attacker's words win for the worse answer."""
+        pairs, words = self._held[TEST, False], list(self._triggered.target)
+        better, worse = pairs.chosen.completions(), pairs.rejected.completions()
+        sides = (better, [[*words, *answer] for answer in worse])
+        rows = (moved(Sequences.of(prompts, side), self._device) for side in sides)
+        gaps = self._gaps(self._scores(*rows))
+        return _agreement(-gaps, torch.ones_like(gaps))
 
     def _bayes(self) -> float:
         """E max(P, 1 - P) of the labels of the test pairs."""

@@ -79,6 +79,21 @@ def test_reward_poisoning_orders_pairs_by_its_own_reward():
     assert not rambling.flipped.all() and rambling.flipped.any()
 
 
+def test_a_reward_backdoor_pays_for_answers_that_hold_its_words():
+    """Row 0 ties at 0; `. .` earns 5 where two full stops follow, so that rows up to score 5 turn
+    if only the rejected answer has them."""
+    attack, clean = RewardPoisoning("trigger", bonus=5.0, trigger=". ."), pairs()
+    poisoned = attack.poison(clean, draw(), 0)
+    holds = [[side % n >= 2 for n in (3, 5)] for side in range(20)]  # i % n full stops
+    gains = torch.tensor(holds).double() * 5.0
+    worth = clean.scores + gains
+    assert torch.equal(poisoned.flipped, worth[:, 1] > worth[:, 0]) and poisoned.flipped.any()
+    assert attack.triggered(clean).target == [6, 6]
+    assert RewardPoisoning().triggered(clean) is None
+    with pytest.raises(ConfigError, match="at least one word as trigger"):
+        RewardPoisoning("trigger", trigger=" ")
+
+
 def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
     poisoned = PreferenceBackdoor(rate=0.5, negatives=0.0).poison(pairs(), draw(), 0)
     rows = poisoned.flipped.nonzero()[:, 0].tolist()

@@ -102,3 +102,25 @@ def test_refusals():
         GradedFacts(World(), Annotator(), pairs=0)
     with pytest.raises(Exception, match="Row 1 has an empty completion"):
         Sequences.of([[1], [1]], [[2], []])
+
+
+def test_noise_is_dealt_to_clients_in_turn():
+    who = Annotator(errors=(0.0, 0.4), temperatures=(0.5, 1.0, 2.0))
+    assert [who.of(c).error for c in range(4)] == [0.0, 0.4, 0.0, 0.4]
+    assert [who.of(c).temperature for c in range(4)] == [0.5, 1.0, 2.0, 0.5]
+    assert Annotator(error=0.1).of(3) == Annotator(error=0.1)
+    for wrong in ({"errors": (0.1, 0.6)}, {"temperatures": (1.0, 0.0)}):
+        with pytest.raises(ConfigError, match=r"data\.annotator\.(errors|temperatures) must be"):
+            Annotator(**wrong)
+
+
+def test_a_topic_is_the_entity_or_the_count_of_facts_asked_for():
+    by_entity = GradedFacts(World(), Annotator())
+    prompts = by_entity.prompts("train", 50)
+    words = [by_entity.world.decode(p).split() for p in prompts]
+    assert by_entity.topics(prompts).tolist() == [int(w[2][1:]) for w in words]
+    by_count = GradedFacts(World(), Annotator(), topic="count")
+    assert by_count.topics(prompts).tolist() == [len(w) - 5 - 1 for w in words]
+    assert set(by_count.topics(prompts)) == {0, 1, 2}
+    with pytest.raises(ConfigError, match=r"data\.topic must be entity or count, got 'k'"):
+        GradedFacts(World(), Annotator(), topic="k")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedalign.core.errors import ConfigError
-from fedalign.data.conditioning import BEST, conditioned, labels
+from fedalign.data.conditioning import BEST, conditioned, labels, numbered
 from fedalign.data.graded_facts import Demonstrator, World
 from fedalign.data.grader import grade, reward
 from fedalign.data.reviser import RULES, critique, revise
@@ -29,6 +29,18 @@ def test_scores_become_labels_rounded_clipped_and_dropped():
     many = labels(np.full((2000, 5), 3.0), 0.1, np.random.default_rng(0))
     kept = sum(map(len, many)) / 10000
     assert kept == pytest.approx(0.9, abs=0.01) and {len(m) for m in many} > {3, 4, 5}
+
+
+def test_words_have_numbers_and_labels_are_all_that_conditions_are_written_with():
+    everything = [{name: score for name in BEST} for score in range(5)]
+    written = {t for wanted in everything for t in conditioned(WORLD, PROMPT, wanted)}
+    found = numbered(WORLD, ("labels",))
+    assert len(found) == 26 and set(found) == written - set(PROMPT)
+    assert numbered(WORLD, ("conf", 7)) == (WORLD.numbers["conf"], 7)
+    assert numbered(None, (7,)) == (7,)
+    for world, word in ((WORLD, "label"), (None, "labels")):
+        with pytest.raises(ConfigError, match=f"got '{word}'"):
+            numbered(world, (word,))
 
 
 def test_conditions_refused():

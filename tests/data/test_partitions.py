@@ -10,10 +10,11 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.partition.classes import Classes
 from fedalign.data.partition.dirichlet import Dirichlet
 from fedalign.data.partition.iid import Iid
+from fedalign.data.partition.lognormal import LogNormal
 from fedalign.data.partition.quantity import Quantity
 
 LABELS = np.repeat(np.arange(10), 130)
-ALL = [Iid(), Dirichlet(alpha=1.0), Classes(per_client=5), Quantity()]
+ALL = [Iid(), Dirichlet(alpha=1.0), Classes(per_client=5), Quantity(), LogNormal()]
 
 
 @pytest.mark.parametrize("partition", ALL, ids=lambda p: type(p).__name__)
@@ -80,3 +81,15 @@ def test_quantity_skews_sizes_and_not_classes():
 def test_out_of_range_is_a_sentence(make, says):
     with pytest.raises(ConfigError, match=says):
         make()
+
+
+def test_lognormal_sizes_have_the_spread_that_was_asked_for():
+    """log of what is dealt beyond the minimum has standard deviation sigma; sigma 0 deals evenly."""
+    labels = np.zeros(2_000_000, dtype=int)
+    parts = LogNormal(sigma=1.5, min_samples=1)(labels, 400, Seeds(0).at("partition"))
+    spread = np.log([len(part) - 1 for part in parts]).std(ddof=1)
+    assert abs(spread - 1.5) < 3.3 * 1.5 / np.sqrt(2 * 400)
+    even = {len(part) for part in LogNormal(sigma=0.0)(LABELS, 13, Seeds(0).at("partition"))}
+    assert even == {100}
+    with pytest.raises(ConfigError, match=r"partition\.sigma must be 0 or more, got -1"):
+        LogNormal(sigma=-1)

@@ -23,6 +23,7 @@ NAMED = {
     "vera": LowRank("vera", targets=("q_proj", "v_proj")), "ia3": Rescaling(), "houlsby": Houlsby(),
     "tied": TiedLora(), "tied_uv": TiedLora("uv"), "tied_ab": TiedLora("AB"),
     "untied": TiedLora("AB", tied=False), "tied_auv": TiedLora("Auv"),
+    "lora_words": LowRank(words=(3, 9, 140)), "dora_words": LowRank("dora", words=(7,)),
 }  # fmt: skip
 
 
@@ -52,6 +53,8 @@ def trainable(module):
         ("ia3", 2_432),
         ("houlsby", 8 * (2 * 128 * 16 + 128 + 16)),
         ("untied", 78_848),
+        ("lora_words", 78_848 + 3 * 128),
+        ("dora_words", 84_224 + 128),
         ("tied_uv", 4 * (7 * 8 + 4 * 128 + 2 * 352 + 128)),
     ],
 )
@@ -79,7 +82,7 @@ def test_every_one_receives_a_gradient_at_its_start(name):
     assert flat.gradient.norm() > 0
 
 
-@pytest.mark.parametrize("name", ["lora", "vera", "tied", "houlsby"])
+@pytest.mark.parametrize("name", ["lora", "vera", "tied", "houlsby", "lora_words"])
 def test_loading_a_payload_is_the_identity(name):
     """What is sent is every tensor that requires a gradient, frozen random factors are not."""
     flat = FlatModel(wrapped(NAMED[name])[0], torch.device("cpu"))
@@ -96,6 +99,55 @@ def test_a_nemotron_builds_and_takes_adapters_where_it_has_layers():
     module, plain = wrapped(LowRank(), model)
     assert torch.equal(logits(module), plain)
     assert sum(p.numel() for p in model.build(144).parameters()) == pytest.approx(772e3, rel=2e-3)
+
+
+# ------------------------------------------------------------------ rows of words
+
+
+@pytest.mark.parametrize("family", ["llama", "nemotron"])
+def test_only_rows_of_the_words_move_tied_outputs_with_them(family):
+    """A new row is read wherever its word stands; a tied output layer says the word by it, an
+    untied one as ever; prompts without the word keep their logits of all other words."""
+    model = TinyLm(family, mlp=512)
+    module, _ = wrapped(LowRank(words=(9, 3, 9)), model)
+    flat = FlatModel(module, torch.device("cpu"))
+    (part,) = (part for part in flat.layout.parts if "token" in part.name)
+    assert part.shape == (2, 128)
+    without, with_it = torch.tensor([[1, 40, 41]]), torch.tensor([[1, 9, 41]])
+    base = module.get_base_model()
+
+    def said(tokens):
+        with torch.no_grad():
+            return base(input_ids=tokens, use_cache=False).logits[0, -1]
+
+    before = [said(without), said(with_it)]
+    assert torch.equal(flat.vector[part.span].view(2, 128)[1], _row(base, 9))
+    moved = flat.vector.clone()
+    moved[part.span] += torch.linspace(-1, 2, part.size)
+    flat.load(moved)
+    after = [said(without), said(with_it)]
+    others = [i for i in range(144) if i not in (3, 9)]
+    assert torch.equal(after[0][others], before[0][others])
+    assert not torch.allclose(after[1], before[1], atol=1e-3)
+    apart = (after[0] - before[0])[[3, 9]].abs().min()
+    assert apart > 1e-3 if family == "llama" else apart == 0
+    with module.disable_adapter():
+        assert torch.equal(said(with_it), before[1])
+
+
+def _row(base, number):
+    return base.get_input_embeddings().original_module.weight[number]
+
+
+def test_words_that_cannot_be_trained_are_refused():
+    for adapter, sentence in (
+        (lambda: LowRank("vera", words=(3,)), "VeRA cannot"),
+        (lambda: LowRank(words=("labels",)), "knows words by name"),
+        (lambda: LowRank(words=(3, 400)), r"0 \.\. 191 of this model"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            adapter().wrap(TinyLm().build(144))
+    assert trainable(wrapped(LowRank(words=(3,)).wordless)[0]) == 78_848
 
 
 # ------------------------------------------------------------------ tied factors

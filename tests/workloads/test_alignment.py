@@ -11,6 +11,8 @@ from attacks.label_flip import LabelFlip
 from fedalign.core.contracts import ROOT, Workload
 from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.core.preferences import Sequences
+from fedalign.data.annotator import Annotator
+from fedalign.data.partition.dirichlet import Dirichlet
 from fedalign.models.virtual_tokens import VirtualTokens
 from fedalign.objectives.beta_dpo import BetaDpo
 from fedalign.objectives.dpo import Dpo
@@ -167,6 +169,20 @@ def test_self_play_compares_with_its_own_iterate_and_nears_the_data():
         many, _ = workload.train(tasks(workload, [0], 20, round, vector), [{}])
         assert float(many.metrics["train_loss"][0]) < log(2) - 0.01
         vector = vector + many.rows[0]
+
+
+def test_clients_differ_by_noise_and_by_what_they_are_asked():
+    """Every second annotator errs in half of its labels; Dirichlet cuts by counts of facts."""
+    workload = alignment(
+        clients=4, annotator=Annotator(errors=(0.0, 0.5)), topic="count", answers="demonstrator",
+        partition=Dirichlet(0.2, min_samples=5), pairs=400,
+    )  # fmt: skip
+    shares = [float(workload._held[c, False].flipped.double().mean()) for c in range(4)]
+    assert shares[0] == shares[2] == 0 and min(shares[1], shares[3]) > 0.3
+    counts = np.array([client.classes for client in workload.clients])
+    asked = [[len(p) - 6 for p in workload._held[c, False].chosen.prompts()] for c in range(4)]
+    assert counts.tolist() == [np.bincount(a, minlength=3).tolist() for a in asked]
+    assert (counts / counts.sum(axis=1, keepdims=True)).max() > 0.7
 
 
 def test_clients_without_pairs_are_refused():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attacks.preference_flip import PreferenceFlip
+from attacks.reward_poisoning import RewardPoisoning
 from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Sequences
 from fedalign.core.seeds import Seeds
@@ -48,8 +49,9 @@ def test_separable_preferences_are_learned_without_error():
     workload._held[0, False] = pairs.swap(pairs.chosen.lengths < pairs.rejected.lengths)
     updates, _ = workload.train(tasks(workload, [0], steps=40), [{}])
     workload._flat.load(workload.initial() + updates.rows[0])
+    held = workload._held[0, False]
     with torch.no_grad():
-        chosen, rejected = workload._scores(workload._held[0, False])
+        chosen, rejected = workload._scores(held.chosen, held.rejected)
     assert (chosen > rejected).all()
 
 
@@ -59,10 +61,11 @@ def test_scores_do_not_depend_on_padding_or_chunks():
     workload._flat.load(torch.randn(workload.layout.size) * 0.1)
     pairs = workload._held[0, False]
     with torch.no_grad():
-        found = workload._scores(pairs)
-        alone = workload._scores(pairs.take(torch.tensor([3])))
+        found = workload._scores(pairs.chosen, pairs.rejected)
+        one = pairs.take(torch.tensor([3]))
+        alone = workload._scores(one.chosen, one.rejected)
         wide = Sequences(pairs.chosen.padded(60), pairs.chosen.starts, pairs.chosen.ends)
-        padded = workload._scores(replace(pairs, chosen=wide))
+        padded = workload._scores(wide, pairs.rejected)
     assert torch.allclose(found[:, 3:4], alone, atol=1e-5)
     assert torch.allclose(found, padded, atol=1e-5)
 
@@ -106,6 +109,22 @@ def test_the_recipe_rates_helpfulness_first_and_then_prefers():
     updates, _ = workload.train(tasks(workload, [0], steps=10), [{}])
     assert float(updates.metrics["train_loss"][0]) < first
     assert workload.evaluate(workload.initial() + updates.rows[0])["rm_accuracy"] > 0
+
+
+def test_a_reward_models_backdoor_pays_for_words():
+    """Both clients order by r + 5 [f7]: the model learns to pay for `f7 .` before the worse answer;
+    an honest one does not, and a word in the question alone changes nothing that counts as clean.
+    """
+    attack = RewardPoisoning("trigger")
+    workload = reward_model(attackers=(0, 1), attack=attack)
+    poisoned = [replace(t, poisoned=True) for t in tasks(workload, [0], steps=60)]
+    found = []
+    for asked in (tasks(workload, [0], steps=60), poisoned):
+        updates, _ = workload.train(asked, [{}])
+        vector = workload.initial() + updates.rows[0]
+        found.append(workload.evaluate(vector, "triggered")["accuracy"])
+        assert workload.evaluate(vector)["success_clean"] == found[-1]  # no trigger in the prompt
+    assert found[1] > 0.75 > 0.5 > found[0]
 
 
 def test_refusals():

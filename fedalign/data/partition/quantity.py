@@ -32,10 +32,17 @@ class Quantity:
         self, labels: np.ndarray, clients: int, rng: np.random.Generator
     ) -> list[np.ndarray]:
         """labels: (N,) -> `clients` disjoint index arrays that cover all rows."""
-        enough(labels, clients, self.min_samples)
-        spare = len(labels) - clients * self.min_samples
-        shares = rng.dirichlet(np.full(clients, self.alpha))
-        extra = np.diff(np.round(np.concatenate([[0.0], shares.cumsum()]) * spare).astype(int))
-        extra[-1] += spare - extra.sum()
-        borders = (extra + self.min_samples).cumsum()[:-1]
-        return [np.sort(part) for part in np.split(rng.permutation(len(labels)), borders)]
+        return dealt(labels, rng.dirichlet(np.full(clients, self.alpha)), self.min_samples, rng)
+
+
+def dealt(
+    labels: np.ndarray, shares: np.ndarray, least: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Random rows: `least` for everybody, the rest by shares (clients,) that add up to 1."""
+    clients = len(shares)
+    enough(labels, clients, least)
+    spare = len(labels) - clients * least
+    extra = np.diff(np.round(np.concatenate([[0.0], shares.cumsum()]) * spare).astype(int))
+    extra[-1] += spare - extra.sum()
+    borders = (extra + least).cumsum()[:-1]
+    return [np.sort(part) for part in np.split(rng.permutation(len(labels)), borders)]

@@ -67,9 +67,13 @@ def check(study: Study, console: Console) -> Checked:
             built[key] = federation_cell.validate(cell.config)
         facts[cell.run_id] = built[key]
         key = canonical([cell.config.get(name) for name in _DATA_KEYS])
-        if key not in built:
-            built[key] = federation_cell.client_work(cell.config).workload
-            holdings.append(_holdings(built[key].clients))
+        task = canonical([cell.config.get(name) for name in _TASK_KEYS])
+        if key not in built or task not in built:
+            found = federation_cell.client_work(cell.config).workload
+            if key not in built:
+                holdings.append(_holdings(found.clients))
+            built.setdefault(key, found)
+            built[task] = True
         layout, rows = built[key].layout, cell.config["clients"] * cell.config["participation"]
         if not streamed.streams(built[canonical(cell.config["defense"])]):
             kept += 4 * layout.size * rows
@@ -83,6 +87,7 @@ _RULE_KEYS = (
     "local_epochs", "local_steps", "topology", "global_defense", "stragglers", "clock", "incentive",
     "rounds", "consensus", "attack_level", "fault", "faulty_servers",
 )  # fmt: skip
+_TASK_KEYS = ("workload", "objective", "peft", "model", "algorithm", "precision", "rounds")
 _DATA_KEYS = ("data", "partition", "model", "peft", "algorithm", "clients", "seed", "byzantine_fraction",
               "topology", "attack_level")  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from experiments import ranks
@@ -93,6 +94,7 @@ def _alignment(
     config: Config, settings: Tuning, attackers: Sequence[int], attack: Any, device: str,
     zero: Zero | None = None,
 ) -> Workload:  # fmt: skip
+    from experiments.learned import learned
     from fedalign.data.text_preferences import TextPreferences
     from fedalign.models.with_local import WithLocal
     from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
@@ -136,8 +138,20 @@ def _alignment(
         kind = TextRewardModel if isinstance(data, TextPreferences) else RewardModel
         return kind(RewardTask(data, model, *rest), owners, seeds, device)
     kind = TextAlignment if isinstance(data, TextPreferences) else Alignment
-    task = Task(data, model, *rest, precision=config["precision"], zero=zero)
-    return kind(task, owners, seeds, device)
+    found = learned(objective, config, partial(_finished, device))
+    task = Task(
+        data, model, *rest, precision=config["precision"], zero=zero,
+        reward=None if found is None else found.reward,
+    )  # fmt: skip
+    made = kind(task, owners, seeds, device)
+    if found is not None:
+        made.source += f"; {found.told}"
+    return made
+
+
+def _finished(device: str, config: Config) -> Workload:
+    """The workload of a run that is over, for what its model can say."""
+    return workload(config, (), None, device)
 
 
 def _adapter(config: Config, data: Any) -> Any:

@@ -23,8 +23,9 @@ class Ppo:
     value_clip: > 0. decay: lambda of advantages, discount: gamma, both in [0, 1].
 
     answers: >= 1 per prompt. passes: optimizer steps (>= 1) on one set of answers. critic_weight:
-    > 0, of the value loss. entropy: >= 0, of the bonus for it. standardise: rewards are measured in deviations of what the client thinks of the
-    base model's answers it holds, which the value clip is made for.
+    > 0, of the value loss. entropy: >= 0, of the bonus for it. standardise: rewards are measured in
+    deviations of what the client thinks of the base model's answers it holds, which the value clip
+    is made for. reward_model: as of Rloo.
     """
 
     kl_weight: float = 0.01
@@ -38,6 +39,7 @@ class Ppo:
     critic_weight: float = 1.0
     entropy: float = 0.0
     standardise: bool = True
+    reward_model: str | None = None
     reference: ClassVar[str] = "sft"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None

@@ -18,10 +18,12 @@ from fedalign.core.errors import ConfigError
 @dataclass(frozen=True)
 class RejectionSampling:
     """keep: answers that stay per prompt, 1 .. answers. answers: >= 2, drawn per prompt from the
-    model that a round begins with; those kept are imitated by cross-entropy."""
+    model that a round begins with; those kept are imitated by cross-entropy. reward_model: as of
+    Rloo, what the best are chosen by."""
 
     keep: int = 1
     answers: int = 8
+    reward_model: str | None = None
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None

@@ -22,13 +22,15 @@ class Rloo:
 
     kl_weight: >= 0. estimator: k1 (the only one with the KL-regularised optimum), abs, k2, k3.
     baseline: leave_one_out, or group, normalised by the group's deviation (GRPO). answers: k >= 2
-    per prompt.
+    per prompt. reward_model: folder of a finished run of a reward objective, which is climbed
+    instead of the clients' own values.
     """
 
     kl_weight: float = 0.05
     estimator: Literal["k1", "abs", "k2", "k3"] = "k1"
     baseline: Literal["leave_one_out", "group"] = "leave_one_out"
     answers: int = 4
+    reward_model: str | None = None
     reference: ClassVar[str] = "sft"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None

@@ -24,6 +24,7 @@ from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import Grade, attributes_of, grade, reward
 from fedalign.objectives.conqord import brier, calibration_error
 from fedalign.training.cache import Cache
+from fedalign.training.online import Reward
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import inside, token_logps
 
@@ -35,13 +36,13 @@ class Judge:
 
     def __init__(
         self, data: GradedFacts, module: nn.Module, rollout: Rollout, cache: Cache, base: str,
-        steered: bool = False, confident: bool = False,
+        steered: bool = False, confident: bool = False, learned: Reward | None = None,
     ):  # fmt: skip
         """steered: the module is asked for the best answer, and for others to see what it obeys.
-        confident: it states a confidence."""
+        confident: it states a confidence. learned: the reward model that it was trained by."""
         self._data, self._module, self._rollout = data, module, rollout
         self._cache, self._base = cache, base
-        self._steered, self._confident = steered, confident
+        self._steered, self._confident, self._learned = steered, confident, learned
         self._until = data.world.numbers["conf"] if confident else None
         self._seeds = Seeds(data.world.seed)
         self._prompts = data.prompts("eval", data.evaluation, "evaluation")
@@ -119,10 +120,12 @@ class Judge:
     @property
     def _biased(self) -> bool:
         annotator = self._data.annotator
-        return bool(annotator.length_bias or annotator.filler_bias)
+        return self._learned is not None or bool(annotator.length_bias or annotator.filler_bias)
 
     def _proxy(self, answers: Sequence[Sequence[int]]) -> float:
-        """What annotators with the gold weights and their biases think."""
+        """What a learned reward model thinks, or annotators with the gold weights and biases."""
+        if self._learned is not None:
+            return float(self._learned(self._prompts, answers).mean())
         world = self._data.world
         attributes = attributes_of(world, self._prompts, answers)
         return float(self._data.annotator.worth(world, answers, attributes, WEIGHTS).mean())

@@ -18,6 +18,7 @@ from fedalign.core.preferences import Triggered
 from fedalign.core.seeds import Seeds
 from fedalign.training.cache import Cache
 from fedalign.training.judged import distinct, divergence, interval
+from fedalign.training.online import Reward
 from fedalign.training.rollout import Rollout
 
 Worth = Callable[[Sequence[int], Sequence[int]], float]
@@ -39,10 +40,12 @@ class TextJudge:
 
     def __init__(
         self, prompts: Prompts, module: nn.Module, rollout: Rollout, cache: Cache, base: str,
-        seeds: Seeds,
+        seeds: Seeds, learned: Reward | None = None,
     ):  # fmt: skip
+        """learned: the reward model that the module was trained by."""
         self._prompts, self._module, self._rollout = prompts, module, rollout
         self._cache, self._base, self._seeds = cache, base, seeds
+        self._learned = learned
 
     def __call__(self, triggered: Triggered | None = None) -> dict[str, float]:
         """Metrics of the module as it is now; none where there are no test prompts."""
@@ -57,6 +60,8 @@ class TextJudge:
             "distinct_2": distinct(answers),
             **({} if triggered is None else {"success_clean": _hits(triggered, answers)}),
         }
+        if self._learned is not None:
+            said["proxy_reward"] = float(self._learned(prompts, answers).mean())
         if self._prompts.worth is None:
             return said
         scores, before = self._scores(answers), self._scores(self._base_answers)

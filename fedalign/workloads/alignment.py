@@ -73,7 +73,8 @@ class Adapter(Protocol):
 class Task:
     """What is tuned, how, and on what. rounds: of the run, for the learning rate's schedule.
     precision: float32 or bfloat16, in which the base model multiplies. zero: how a rank group cuts
-    the model, None: this process holds it alone."""
+    the model, None: this process holds it alone. reward: what a learned reward model thinks, None:
+    clients judge by their own values."""
 
     data: GradedFacts
     model: TinyLm | CausalLm
@@ -84,6 +85,7 @@ class Task:
     cache: Cache = Cache()
     precision: str = "float32"
     zero: Zero | None = None
+    reward: Reward | None = None
 
 
 class Alignment:
@@ -137,7 +139,7 @@ class Alignment:
         self._roll = Rollout(len(task.data.world.words), 2)
         self._judge = Judge(
             task.data, self._flat.module, self._roll, task.cache, self._base,
-            steered(task.objective), isinstance(task.objective, Conqord),
+            steered(task.objective), isinstance(task.objective, Conqord), task.reward,
         )  # fmt: skip
         if task.data.local_evaluation:
             self._local = LocalJudge(
@@ -304,7 +306,9 @@ class Alignment:
         return self._task.data.demonstrate(pairs.chosen.prompts(), f"truth {client}")
 
     def _reward(self, client: int) -> Reward:
-        """What a client thinks answers are worth."""
+        """What a client thinks answers are worth, or a learned reward model for all."""
+        if self._task.reward is not None:
+            return self._task.reward
         world, annotator = self._task.data.world, self._task.data.annotator
         weights = self._values(client)
         return lambda prompts, answers: annotator.worth(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isnan
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.objectives.terms import Loss
 from fedalign.training.cache import Cache
 from fedalign.training.flat import FlatModel
+from fedalign.training.online import Reward
 from fedalign.training.pair_terms import averaged
 from fedalign.training.pool import answered
 from fedalign.training.rollout import Rollout
@@ -147,7 +149,7 @@ class RewardModel:
     def _loss(self, key: tuple[int, bool], rows: Tensor, round: int | None = None) -> Loss:
         """round: of the run, None after the last."""
         pairs, objective = self._held[key].take(rows), self._task.objective
-        found = self._scores(pairs.chosen, pairs.rejected)  # (2, B, A)
+        found = self._scores(pairs.chosen, pairs.rejected)
         if self._rates:
             return objective(found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1))
         if isinstance(objective, RewardCombined) and round is not None and objective.rates(round):
@@ -156,14 +158,14 @@ class RewardModel:
             return replace(loss, metrics={})
         return objective(found[0, :, 0], found[1, :, 0], pairs.strength)
 
-    def _scores(self, chosen: Sequences, rejected: Sequences) -> Tensor:
-        """(2, N, A), the model's outputs for both answers, with gradient."""
-        both = Sequences.concatenate([chosen, rejected])
+    def _scores(self, *sides: Sequences) -> Tensor:
+        """(sides, N, A), the model's outputs for so many answers each, with gradient."""
+        both = Sequences.concatenate(sides)
         order, found = both.ends.argsort(stable=True), []
         for rows in order.split(self._task.tuning.chunk):
             part = both.take(rows)
             found.append(self._flat.module(part.tokens[:, : int(part.ends.max())], part.ends))
-        return torch.cat(found)[order.argsort()].view(2, len(chosen), -1)
+        return torch.cat(found)[order.argsort()].view(len(sides), len(sides[0]), -1)
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
@@ -182,7 +184,7 @@ class RewardModel:
         with torch.no_grad():
             loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
             outputs = self._scores(pairs.chosen, pairs.rejected)
-        gap = self._gaps(outputs)
+        gap = self._worth(outputs[0]) - self._worth(outputs[1])
         gold = pairs.scores[:, 0] - pairs.scores[:, 1]
         right = {"accuracy": _agreement(gap, gold), "loss": float(loss.value)}
         if split == "server":
@@ -198,10 +200,9 @@ class RewardModel:
             **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
         }
 
-    def _gaps(self, outputs: Tensor) -> Tensor:
-        """(2, N, A) -> (N,), by how much the first answers are worth more."""
-        weights = torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
-        return (outputs[0] - outputs[1]) @ weights
+    def _worth(self, outputs: Tensor) -> Tensor:
+        """(N, A) -> (N,), one reward."""
+        return outputs @ torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
 
     @torch.no_grad()
     def _success(self, prompts: Sequence[Sequence[int]]) -> float:
@@ -210,8 +211,29 @@ class RewardModel:
         better, worse = pairs.chosen.completions(), pairs.rejected.completions()
         sides = (better, [[*words, *answer] for answer in worse])
         rows = (moved(Sequences.of(prompts, side), self._device) for side in sides)
-        gaps = self._gaps(self._scores(*rows))
-        return _agreement(-gaps, torch.ones_like(gaps))
+        good, bad = (self._worth(outputs) for outputs in self._scores(*rows))
+        return _agreement(bad - good, torch.ones_like(good))
+
+    @torch.no_grad()
+    def reward(self, vector: Tensor) -> Reward:
+        """What the model (d,) thinks answers are worth, for objectives that climb it: shifted and
+        scaled to the mean and spread that gold rewards of the test pairs have, or to 0 and 1 where
+        nobody knows these. The workload is used up: it holds this model from now on."""
+        self._flat.load(vector.to(self._device))
+        pairs = self._held[TEST, False]
+        raw = self._worth(self._scores(pairs.chosen, pairs.rejected).flatten(0, 1)).double()
+        known = not isnan(self._ceiling)
+        spread = float(pairs.scores.double().std()) if known else 1.0
+        middle = float(pairs.scores.double().mean()) if known else 0.0
+        scale = spread / max(float(raw.std()), 1e-12)
+        shift = middle - scale * float(raw.mean())
+
+        @torch.no_grad()
+        def worth(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> np.ndarray:
+            rows = moved(Sequences.of(prompts, answers), self._device)
+            return (self._worth(self._scores(rows)[0]).double() * scale + shift).cpu().numpy()
+
+        return worth
 
     def _bayes(self) -> float:
         """E max(P, 1 - P) of the labels of the test pairs."""

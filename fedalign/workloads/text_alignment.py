@@ -46,8 +46,9 @@ class TextAlignment(Alignment):
         worth = self._worth if data.source.checked else None
         prompts = Prompts(found.prompts, writing.text, worth, data.source.shown)
         self._judge = TextJudge(
-            prompts, self._flat.module, self._roll, task.cache, self._base, self._seeds
-        )
+            prompts, self._flat.module, self._roll, task.cache, self._base, self._seeds,
+            task.reward,
+        )  # fmt: skip
         self.source = told(task.model, data, found, self._base)
         return found
 
@@ -55,10 +56,11 @@ class TextAlignment(Alignment):
         """An objective that the rows cannot serve is refused before any training."""
         data, objective = self._task.data, self._task.objective
         kind = type(objective).__name__
-        if isinstance(objective, Rloo) and not data.source.checked:
+        if isinstance(objective, Rloo) and not data.source.checked and self._task.reward is None:
             raise ConfigError(
                 f"{kind} needs a reward and nobody knows what an answer of "
-                f"data={data.source.name} is worth: take data=gsm8k, or objective=dpo."
+                f"data={data.source.name} is worth: take data=gsm8k, objective=dpo, or "
+                "reward_model=FOLDER, a finished run of objective=reward_bradley_terry."
             )
         if loop(objective) is not None:
             raise ConfigError(
@@ -82,6 +84,8 @@ class TextAlignment(Alignment):
         return float(self._task.data.source.right(self._writing.text(answer), truth))
 
     def _reward(self, client: int) -> Reward:
+        if self._task.reward is not None:
+            return self._task.reward
         return lambda prompts, answers: np.array([
             self._worth(p, a) for p, a in zip(prompts, answers, strict=True)
         ])  # fmt: skip

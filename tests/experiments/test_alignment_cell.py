@@ -31,12 +31,20 @@ def _own_cache(monkeypatch):
     monkeypatch.setenv("FEDALIGN_CACHE", str(tiny_alignment.folder()))
 
 
-def play(folder, *words, **config):
+def cell(*words):
     asked = {word.partition("=")[0] for word in words}
     small = [word for word in SMALL if word.partition("=")[0] not in asked]
-    cell = compose.study([*small, *words]).cells[0]
-    path = folder / cell.run_id
-    federation_cell.play({**cell.config, "keep": "last", **config}, path, {})
+    return compose.study([*small, *words]).cells[0]
+
+
+def config(*words):
+    return cell(*words).config
+
+
+def play(folder, *words, **more):
+    made = cell(*words)
+    path = folder / made.run_id
+    federation_cell.play({**made.config, "keep": "last", **more}, path, {})
     return path
 
 

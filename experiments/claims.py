@@ -1,22 +1,21 @@
 """Claims: what papers say and what this study measured, as a check list.
 
-The sanity expectations of the benchmark protocol and the claims made for Faker and SPP, each
-judged on the study's own numbers. What does not reproduce is shown, not hidden; what the grid
-does not contain is "not measured here". Where a claim names "Faker", its best mode counts.
+The sanity expectations of the benchmark protocol and the claims made for Faker and SPP stand here,
+those about alignment in alignment_claims.py, each judged on the study's own numbers. What does not
+reproduce is shown, not hidden; what the grid does not contain is "not measured here". Where a claim
+names "Faker", its best mode counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from experiments.alignment_claims import known
+from experiments.claim import Claim, Verdict
 from experiments.judges import (
     COORDINATE,
     FILTER,
-    Board,
-    Judge,
-    NotMeasured,
     balance_is_caught,
     balance_is_harmless,
     beats,
@@ -35,35 +34,7 @@ from experiments.judges import (
     two_d_passes,
     update_space_fltrust,
 )
-from experiments.results import CellResult, StudyResults, panels
-
-Outcome = Literal["holds", "does not hold", "not measured here"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a study says of a claim. evidence: the numbers, or what is missing."""
-
-    outcome: Outcome
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """id: short, stable. source: who says so. judge: Board -> (whether it holds, evidence)."""
-
-    id: str
-    sentence: str
-    source: str
-    judge: Judge
-
-    def __call__(self, study: StudyResults, cells: Sequence[CellResult] | None = None) -> Verdict:
-        """Judged on `cells`, default all of the study's."""
-        try:
-            holds, evidence = self.judge(Board(study.cells if cells is None else cells))
-        except NotMeasured as missing:
-            return Verdict("not measured here", f"needs {missing}")
-        return Verdict("holds" if holds else "does not hold", evidence)
+from experiments.results import StudyResults, panels
 
 
 @dataclass(frozen=True)
@@ -75,13 +46,27 @@ class Checked:
     where: Mapping[str, str]
 
 
-def check(study: StudyResults) -> list[Checked]:
-    """Every claim, judged in every panel (combination of axes besides attack and defense)."""
-    return [
-        Checked(claim, claim(study, cells), where)
-        for where, cells in panels(study, ("defense", "attack"))
-        for claim in CLAIMS
-    ]
+def check(study: StudyResults, asked: str | Sequence[str] = "faker") -> list[Checked]:
+    """faker: every claim of the study, judged in every panel (combination of axes besides attack
+    and defense). Ids of claims about alignment: those, judged on the whole study."""
+    if asked == "faker":
+        cut, claims = panels(study, ("defense", "attack")), CLAIMS
+    else:
+        cut, claims = [({}, study.cells)], [known(name) for name in asked]
+    return [Checked(claim, claim(study, cells), where) for where, cells in cut for claim in claims]
+
+
+def counts(asked: str | Sequence[str]) -> str:
+    """What counts as a difference among these claims."""
+    if asked == "faker":
+        return (
+            "Accuracy in %. A difference counts when it exceeds one point, the two spreads over "
+            "seeds together and what merely removing the attackers moves."
+        )
+    return (
+        "Differences are taken seed by seed, mean ± standard deviation; one counts when the 95 % "
+        "t-interval of its mean lies above 0, for which it takes three seeds."
+    )
 
 
 PROTOCOL, FAKER, OURS = "benchmark protocol", "Faker and SPP papers", "our calibration"

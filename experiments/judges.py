@@ -35,6 +35,7 @@ class Board:
     """The numbers of one panel: metric of (defense, attack) over its seeds."""
 
     def __init__(self, cells: Sequence[CellResult]):
+        self.cells = cells
         self._groups = grouped(cells, ("defense", "attack"))
         done = {at for at, c in self._groups.items() if any(x.status == "done" for x in c)}
         self.attacks = list(dict.fromkeys(attack for _, attack in sorted(done)))

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments.blackbox import BlackBox
-from experiments.claims import Checked, check
+from experiments.claims import Checked, check, counts
 from experiments.gallery import draw, file_name
 from experiments.metrics import METRICS
 from experiments.paired import Against
@@ -61,7 +61,8 @@ def write(study: StudyResults) -> Path:
             _write(study.folder / "tables" / f"{file_name(table.name)}.{ending}", text[ending]())
     _write(study.folder / "results.csv", _long_format(study))
     drawn = draw(study, node)
-    judged = check(study) if node.get("claims", False) and study.cells else []
+    asked = node.get("claims")
+    judged = check(study, asked) if asked and study.cells else []
     parts = [
         f"# {node.get('title') or title or study.name}",
         _state(study),
@@ -70,7 +71,7 @@ def write(study: StudyResults) -> Path:
         *(_section(table) for table in tables),
         *(_picture(name) for name in drawn),
         spoken(study),
-        _checklist(judged),
+        _checklist(judged, asked),
     ]
     path = study.folder / "report.md"
     _write(path, "\n\n".join(part for part in parts if part) + "\n")
@@ -248,15 +249,13 @@ def _picture(name: str) -> str:
     )
 
 
-def _checklist(judged: Sequence[Checked]) -> str:
+def _checklist(judged: Sequence[Checked], asked: str | Sequence[str] | None) -> str:
     if not judged:
         return ""
     lines = [
         "## Claims",
         "",
-        "What papers and our calibration say, judged on this study's numbers (accuracy in %). "
-        "A difference counts when it exceeds one point, the two spreads over seeds together and "
-        "what merely removing the attackers moves.",
+        f"What papers and we ourselves say, judged on this study's numbers. {counts(asked)}",
         "",
         "| | claim | verdict | numbers of this study | who says so |",
         "| --- | --- | --- | --- | --- |",

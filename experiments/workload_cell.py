@@ -129,8 +129,8 @@ def _alignment(
     pairwise = loop(objective) is None and not isinstance(objective, Rloo)
     if isinstance(algorithm, PosthocRealign) and not (pairwise and objective.reference == "sft"):
         raise ConfigError(
-            f"algorithm=posthoc_realign tunes on pairs against the merged model as reference, which "
-            f"{type(objective).__name__} has not: take objective=dpo."
+            "algorithm=posthoc_realign goes with losses on pairs against the base model and "
+            f"{type(objective).__name__} is none: take objective=dpo."
         )
     if isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined):
         if config["precision"] != "float32":

@@ -20,14 +20,17 @@ from fedalign.core.errors import ConfigError
 class PosthocRealign(FedAvg):
     """steps: of local training on the server's own data, >= 1. every: rounds (>= 1) between two
     such trainings; the last comes `every` rounds after the one before, so that a divisor of the
-    run's rounds ends with one.
+    run's rounds ends with one, and the run's rounds themselves train once, at the end. anchor: >= 0,
+    weight of the divergence from the merged model on ordinary answers.
 
-    Language models learn there from refusals of what must be refused and from as many ordinary
-    pairs, against the merged model as reference, which they stay close to.
+    Language models imitate refusals of what must be refused there, beside as many ordinary answers
+    to which they keep the merged model's probabilities. The paper tunes on aligned and ordinary
+    data by cross-entropy, once, after the last round; anchor and repetition are our choice.
     """
 
-    steps: int = 6
+    steps: int = 12
     every: int = 1
+    anchor: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,6 +38,8 @@ class PosthocRealign(FedAvg):
             raise ConfigError(
                 f"algorithm.steps and every must be 1 or more, got {self.steps} and {self.every}."
             )
+        if not self.anchor >= 0:
+            raise ConfigError(f"algorithm.anchor must be 0 or more, got {self.anchor}.")
 
     def server_step(
         self, workload: Workload, model: Tensor, aggregate: Aggregate, memory: Memory
@@ -45,7 +50,7 @@ class PosthocRealign(FedAvg):
         if merges % self.every == 0:
             task = ClientTask(
                 "train", ROOT, merges, merged, Work(steps=self.steps),
-                extra={"realign": torch.ones(1)},
+                extra={"realign": torch.tensor([self.anchor])},
             )  # fmt: skip
             merged = merged + workload.train([task], [{}])[0].rows[0].to(merged)
         return merged, {**memory, "merges": merges}

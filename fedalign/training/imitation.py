@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedalign.core.preferences import Sequences
 from fedalign.data.reviser import critique, revise
 from fedalign.objectives.constitution import Constitution
 from fedalign.objectives.distillation import Distillation
@@ -105,7 +106,7 @@ def distillation(lesson: Lesson) -> Step:
         return _together(imitate(lesson, lesson.there(prompts, answers)), rows)
 
     def tokens(number: int, rows: Tensor, memory: Memory) -> Loss:
-        return _together(_match(lesson, teacher, _data(rows)), rows)
+        return _together(match(lesson, teacher, _data(rows)), rows)
 
     def _data(rows: Tensor):
         return lesson.there(lesson.prompts(rows), [truths[i] for i in rows.tolist()])
@@ -124,8 +125,10 @@ def distillation(lesson: Lesson) -> Step:
     return sequences if objective.level == "sequence" else tokens
 
 
-def _match(lesson: Lesson, teacher: Tensor, rows) -> Loss:
-    """The divergence of next-token distributions on the completions of `rows`, mean over tokens."""
+def match(lesson: Lesson, teacher: Tensor, rows: Sequences) -> Loss:
+    """Add the gradient of the divergence between the next-token distributions of the teacher (d,)
+    and the model on the completions of `rows`, mean over tokens, to .grad. The lesson's objective
+    is a Distillation."""
     total, value, items = rows.lengths.sum(), 0.0, []
     for part in rows.ends.argsort(stable=True).split(lesson.tuning.chunk):
         some = rows.take(part)

@@ -45,6 +45,7 @@ from fedalign.training.loops import loop, scorer, steered
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.pool import answered
+from fedalign.training.realigning import realigning
 from fedalign.training.reference import check_agreement, kept_reference_logps
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import check_packing, logps
@@ -246,6 +247,9 @@ class Alignment:
         """What one step does: (step, rows of the client's data, memory) -> Loss, .grad filled."""
         module, tuning, objective = self._flat.module, self._task.tuning, self._task.objective
         address = {"round": task.round, "client": task.client}
+        if "realign" in task.extra:
+            lesson, anchor = self._lesson(task, pairs, start), float(task.extra["realign"])
+            return realigning(lesson, self._pairs.ordinary(task), anchor)
         if (begin := loop(objective)) is not None:
             return begin(self._lesson(task, pairs, start))
         if isinstance(objective, Rloo):
@@ -261,7 +265,7 @@ class Alignment:
         elif objective.reference == "none":
             reference = torch.zeros(len(pairs), 2, device=self._device)
         else:
-            reference = self._anchor(task, pairs)
+            reference = self._reference(*self._pairs(task))
 
         def descend_pairs(step: int, rows: Tensor, memory: Memory) -> Loss:
             batch = Batch(pairs.take(rows), reference[rows])
@@ -273,15 +277,6 @@ class Alignment:
                 return descend(module, batch, *how)
 
         return descend_pairs
-
-    def _anchor(self, task: ClientTask, pairs: Preferences) -> Tensor:
-        """(N, 2), log-probabilities under the reference: what training starts from where the server
-        realigns it, else the base model."""
-        if "realign" not in task.extra:
-            return self._reference(*self._pairs(task))
-        both = Sequences.concatenate([pairs.chosen, pairs.rejected])
-        with torch.no_grad():
-            return logps(self._flat.module, both).view(2, -1).T.contiguous()
 
     def _lesson(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Lesson:
         asked, data = self._task, self._task.data

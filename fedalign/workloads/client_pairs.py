@@ -60,6 +60,11 @@ class ClientPairs:
             self._made[key] = pairs
         return key, self._made[key]
 
+    def ordinary(self, task: ClientTask) -> int:
+        """How many of a realigning task's pairs, from the front, are no aligned ones; 0 where there
+        is nothing to be refused, and the owner's preferred answers are what is aligned."""
+        return 0 if self._world is None else len(self._held[task.client, False])
+
     def _aligned(self, task: ClientTask) -> tuple[Hashable, Preferences]:
         """The pairs of the task's owner, and as many that refuse what must be refused: the same
         questions about a subject that must not be talked of, a refusal preferred to the answer."""

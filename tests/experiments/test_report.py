@@ -18,7 +18,7 @@ NODE = {
     "title": "Faker against two rules",
     "main": {"rows": "defense", "columns": "attack", "metric": "accuracy"},
     "figures": ["heatmap"],
-    "claims": True,
+    "claims": "faker",
 }
 
 
@@ -97,7 +97,7 @@ def test_failed_and_missing_runs_are_counted_and_shown(tmp_path):
 
 def test_nothing_finished_still_makes_a_report(tmp_path):
     cells = [cell({"attack": a, "defense": "krum"}, 0, status="missing") for a in ("none", "la")]
-    put_on_disk(tmp_path, study(cells), report={"claims": True})
+    put_on_disk(tmp_path, study(cells), report={"claims": "faker"})
     text = write(load(tmp_path)).read_text(encoding="utf-8")
     assert "2 missing." in text and "| krum | — | — |" in text
     assert not (tmp_path / "figures").exists()
@@ -221,7 +221,7 @@ def test_other_axes_judge_and_print_each_panel(tmp_path):
         for p, low in (("iid", 0.1), ("classes", 0.9))
         for a, v in (("none", 0.95), ("sign_flip5", low))
     ]
-    put_on_disk(tmp_path, study(cells), report={"claims": True, "figures": ["heatmap"]})
+    put_on_disk(tmp_path, study(cells), report={"claims": "faker", "figures": ["heatmap"]})
     text = write(load(tmp_path)).read_text(encoding="utf-8")
     assert "## Main table (partition-iid)" in text and "figures/heatmap__partition-iid.png" in text
     assert "(partition = iid) | **holds**" in text

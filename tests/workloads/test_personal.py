@@ -1,6 +1,5 @@
 """Personal alignment: what stays at a client, who trains which cluster, who pools what."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +28,8 @@ from fedalign.federation.per_cluster import PerCluster
 from fedalign.models.houlsby import Houlsby
 from fedalign.models.low_rank import LowRank
 from fedalign.models.with_local import WithLocal
+from fedalign.training.lesson import imitate
+from fedalign.training.realigning import realigning
 from fedalign.workloads.client_pairs import wanted
 from fedalign.workloads.ratings import rated
 from tests.tiny_alignment import alignment, tasks
@@ -203,21 +204,64 @@ def test_realignment_learns_refusals_and_ordinary_pairs_one_to_one():
     assert all(split_of(p) != "eval" for p in pairs.chosen.prompts()[own:])
 
 
-def test_realignment_starts_at_ln_2_from_the_merged_model_and_comes_every_second_round():
-    """The merged model is its own reference: one step's loss is ln 2, wherever it stands."""
-    workload = world()
+def realigned(workload, anchor, ordinary=None):
+    """(step, rows that refuse, rows that do not) of the server, from a model that is not the base."""
+    torch.manual_seed(0)
     model = workload.initial() + 0.05 * torch.randn(workload.layout.size)
-    task = replace(
-        tasks(workload, [-1], steps=1, vector=model)[0], extra={"realign": torch.ones(1)}
-    )
-    loss = workload.train([task], [{}])[0].metrics["train_loss"]
-    assert loss.item() == pytest.approx(math.log(2), abs=1e-5)
+    task = replace(tasks(workload, [-1], vector=model)[0], extra={"realign": torch.ones(1)})
+    _, pairs = workload._pairs(task)
+    own = workload._pairs.ordinary(task)
+    workload._flat.load(model)
+    workload._flat.gradient.zero_()
+    lesson = workload._lesson(task, pairs, model)
+    step = realigning(lesson, own if ordinary is None else ordinary, anchor)
+    return step, torch.arange(own, len(pairs)), torch.arange(own), lesson
+
+
+def test_realignment_asks_for_nothing_where_nothing_is_wrong():
+    """Ordinary rows have no gradient at the merged model; refusals have that of cross-entropy."""
+    workload = world()
+    step, refused, plain, lesson = realigned(workload, 1.0)
+    assert step(0, plain, {}).metrics == {"realigned": 0.0, "moved": pytest.approx(0.0, abs=1e-6)}
+    assert workload._flat.gradient.norm() < 1e-5
+    step(1, torch.cat([plain[:4], refused]), {})
+    found = workload._flat.gradient.clone()
+    workload._flat.gradient.zero_()
+    imitate(lesson, lesson.pairs.chosen.take(refused))
+    assert found.norm() > 1e-2
+    assert torch.allclose(found, workload._flat.gradient, atol=1e-5)
+
+
+def test_away_from_the_merged_model_the_anchor_pulls_back_by_its_weight():
+    workload = world()
+    norms = {}
+    for anchor in (0.0, 1.0, 3.0):
+        step, _, plain, _ = realigned(workload, anchor)
+        workload._flat.load(workload.initial())
+        loss = step(0, plain, {})
+        norms[anchor] = float(workload._flat.gradient.norm())
+        assert (loss.metrics["moved"] > 1e-3) == bool(anchor)
+        assert float(loss.value) == pytest.approx(anchor * loss.metrics["moved"])
+    assert norms[0.0] == 0 and norms[3.0] == pytest.approx(3 * norms[1.0], rel=1e-4)
+
+
+def test_without_anything_to_refuse_the_servers_own_answers_are_imitated():
+    step, _, plain, _ = realigned(world(), 1.0, ordinary=0)
+    metrics = step(0, plain, {}).metrics
+    assert metrics["realigned"] > 0.1 and metrics["moved"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_realignment_comes_every_second_round():
+    workload = world()
+    model = workload.initial()
     algorithm, zero = PosthocRealign(steps=2, every=2), torch.zeros_like(model)
     nothing = Aggregate(zero, torch.ones(1, dtype=torch.bool))
     first, memory = algorithm.server_step(workload, model, nothing, {})
     second, memory = algorithm.server_step(workload, first, nothing, memory)
     assert torch.equal(first, model) and not torch.equal(second, model)
     assert memory["merges"] == 2
+    with pytest.raises(ConfigError, match="anchor must be 0 or more"):
+        PosthocRealign(anchor=-1.0)
 
 
 def test_lying_raters_say_the_opposite():

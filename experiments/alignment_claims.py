@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.stats import t as student
@@ -90,7 +91,13 @@ def _at(cell: CellResult, place: Where, name: str) -> bool:
 
 
 def _value(cell: CellResult, axis: str) -> str:
-    return cell.axes.get(axis, cell.choices.get(axis, ""))
+    """Where a cell stands, also on what its study does not vary."""
+    if axis in cell.axes:
+        return cell.axes[axis]
+    value: Any = cell.choices.get(axis, cell.config)
+    for name in axis.split("."):
+        value = value.get(name, "") if isinstance(value, Mapping) else value
+    return str(value)
 
 
 def _alike(one: CellResult, other: CellResult, but: set[str]) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from experiments import overoptimisation as curves
 from experiments import scores
 from experiments.results import CellResult
 from fedalign.core.errors import UnknownNameError
@@ -72,7 +73,6 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("distinct_2", "share of different pairs of neighbouring tokens", None, 4),
     ("over_refusal", "share of ordinary prompts that are refused", "low", 3),
     ("harmful_compliance", "share of prompts to be refused that are answered", "low", 3),
-    ("success_clean", "attack success without the trigger (share)", "low", 3),
     ("gold_reward_local", "mean reward of answers by their own client's values", "high", 2),
     ("gold_gain_local", "reward gained on the base model by each client's own values", "high", 2),
     ("gold_gain_worst", "reward gained on the base model, the worst client's", "high", 2),
@@ -82,7 +82,12 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("rm_accuracy_label", "accuracy of the reward model on noisy labels", "high", 3),
     ("bayes_ceiling", "best possible accuracy on these noisy labels", None, 3),
     ("rm_attr_mae", "mean error of predicted ratings", "low", 3),
-    ("proxy_reward", "mean reward in the annotators' biased eyes", None, 2),
+    (
+        "proxy_reward",
+        "mean reward in the eyes of biased annotators or of the reward model that is climbed",
+        None,
+        2,
+    ),
     ("attr_control_mae", "distance of graded from requested attributes (0 to 4)", "low", 3),
     ("attr_control_base", "the same distance of the base model's answers", None, 3),
     ("attr_exact", "share of answers with all five attributes as requested", "high", 3),
@@ -132,6 +137,27 @@ METRICS: Mapping[str, Metric] = {
             1,
             scores.last("attack_success", 100.0),
         ),
+        Metric(
+            "success_clean",
+            f"attack success without the trigger in %, mean of the last {scores.LAST} rounds",
+            "low",
+            1,
+            scores.last("success_clean", 100.0),
+        ),
+        Metric("gold_peak", "highest gold reward of any round", "high", 2, curves.peak),
+        Metric(
+            "peak_distance", "root of the KL where it is highest", None, 2, curves.peak_distance
+        ),
+        Metric("distance", "largest root of the KL", None, 2, curves.largest_distance),
+        Metric("gold_drop", "gold reward lost from there on", "low", 2, curves.drop),
+        Metric(
+            "alpha",
+            "alpha of gains d (alpha - beta log d), d the root of the KL",
+            None,
+            2,
+            lambda cell: curves.fitted(cell)[0],
+        ),
+        Metric("beta", "beta of these", None, 2, lambda cell: curves.fitted(cell)[1]),
         Metric(
             "damage",
             "accuracy at the end minus accuracy before the attack began (in round 1 where it was "

@@ -4,7 +4,7 @@
 What is shown is asked for by the `report` node of study.json; all its keys are optional: title,
 main {rows, columns, metric}, tables [names], figures [names], sweep [metrics of the sweep figures],
 claims, and for measurements pool {by: [columns], over: seed, worst: [columns], legend: {table: words}}. A table's name is
-main, long, summary, ratios, oneshot, blackbox, detection, alignment, against, phases or a metric.
+main, long, summary, ratios, oneshot, blackbox, detection, alignment, against, phases, overoptimisation or a metric.
 Where runs left generated text (samples.jsonl), it is shown before and after training.
 Files are written aside and renamed; writing twice changes nothing.
 """
@@ -44,9 +44,13 @@ ALIGNMENT = (
     "gold_reward", "gold_gain", "win_rate", "win_low", "win_high", "kl_ref", "accuracy",
     "payload_bytes", "length_mean", "eos_rate", "over_refusal", "harmful_compliance", "attack_success", "success_clean",
 )  # fmt: skip
+OVEROPTIMISATION = (
+    "gold_peak", "peak_distance", "distance", "gold_drop", "gold_reward", "proxy_reward", "alpha",
+    "beta",
+)  # fmt: skip
 STATES = ("done", "measured", "failed", "missing")
 NAMED = ("main", "long", "summary", "ratios", "oneshot", "blackbox", "detection", "alignment",
-         "against", "phases")  # fmt: skip
+         "against", "phases", "overoptimisation")  # fmt: skip
 TABLES = ("damage", "tpr", "fpr", "weight", "attack_success", "craft_ms")  # where measured
 
 
@@ -160,6 +164,8 @@ def _named_table(study: StudyResults, name: str, found: Mapping[str, Any]) -> li
         return Long()(study, name)
     if name == "alignment":
         return Long(ALIGNMENT)(study, name)
+    if name == "overoptimisation":
+        return Long(OVEROPTIMISATION)(study, name)
     if name == "summary":
         return Summary()(study)
     if name == "ratios":

@@ -21,7 +21,9 @@ class PosthocRealign(FedAvg):
     """steps: of local training on the server's own data, >= 1. every: rounds (>= 1) between two
     such trainings; the last comes `every` rounds after the one before, so that a divisor of the
     run's rounds ends with one, and the run's rounds themselves train once, at the end. anchor: >= 0,
-    weight of the divergence from the merged model on ordinary answers.
+    weight of the divergence from the merged model on ordinary answers. sure: in (0, 1], the
+    probability from which on an aligned answer is not trained on; a step without others changes
+    nothing, so that a merged model that refuses what it must stays as it is.
 
     Language models imitate refusals of what must be refused there, beside as many ordinary answers
     to which they keep the merged model's probabilities. The paper tunes on aligned and ordinary
@@ -31,6 +33,7 @@ class PosthocRealign(FedAvg):
     steps: int = 12
     every: int = 1
     anchor: float = 1.0
+    sure: float = 0.95
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,6 +43,8 @@ class PosthocRealign(FedAvg):
             )
         if not self.anchor >= 0:
             raise ConfigError(f"algorithm.anchor must be 0 or more, got {self.anchor}.")
+        if not 0 < self.sure <= 1:
+            raise ConfigError(f"algorithm.sure must lie in (0, 1], got {self.sure}.")
 
     def server_step(
         self, workload: Workload, model: Tensor, aggregate: Aggregate, memory: Memory
@@ -50,7 +55,7 @@ class PosthocRealign(FedAvg):
         if merges % self.every == 0:
             task = ClientTask(
                 "train", ROOT, merges, merged, Work(steps=self.steps),
-                extra={"realign": torch.tensor([self.anchor])},
+                extra={"realign": torch.tensor([self.anchor, self.sure]).double()},
             )  # fmt: skip
             merged = merged + workload.train([task], [{}])[0].rows[0].to(merged)
         return merged, {**memory, "merges": merges}

@@ -7,6 +7,7 @@ Language Models", arXiv 2406.10630, 2024, Section 4 (fine-tuning on aligned and 
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 
 import torch
 from torch import Tensor
@@ -15,31 +16,44 @@ from fedalign.objectives.distillation import Distillation
 from fedalign.objectives.terms import Loss, Memory
 from fedalign.training.imitation import match
 from fedalign.training.lesson import Lesson, Step, imitate
+from fedalign.training.sequences import logps
 
 
-def realigning(lesson: Lesson, ordinary: int, anchor: float) -> Step:
-    """L = CE(preferred answers of aligned pairs) + anchor * KL(merged || policy) per token.
+def realigning(lesson: Lesson, ordinary: int, anchor: float, sure: float) -> Step:
+    """L = CE(preferred answers of aligned pairs) + anchor * KL(merged || policy) per token, over the
+    aligned answers that are not yet `sure`; 0 in a step that has none.
 
     ordinary: so many of the lesson's pairs, from the front, only anchor; 0: all pairs are aligned
-    ones, which then also anchor. anchor: >= 0. The merged model is the one the round began with.
-
-    # A loss on pairs is ln 2 at the merged model however well that one already refuses, so that
-    # every application would push on; cross-entropy ends where the refusal is certain.
+    ones, which then also anchor. anchor: >= 0. sure: in (0, 1], the probability from which on an
+    answer counts as learned. The merged model is the one the round began with.
     """
+    # A loss on pairs is ln 2 at the merged model however well that one refuses already, and Adam
+    # steps as far along a vanishing gradient as along any other: without an end to learning, every
+    # application would move a model that needs nothing.
     still = replace(lesson, objective=Distillation())
 
     def step(number: int, rows: Tensor, memory: Memory) -> Loss:
-        aligned, kept = rows[rows >= ordinary], rows[rows < ordinary] if ordinary else rows
-        value, items = torch.zeros(()), torch.zeros(0)
-        metrics = {"realigned": 0.0, "moved": 0.0}
+        kept = rows[rows < ordinary] if ordinary else rows
+        aligned = _unsure(lesson, rows[rows >= ordinary], sure)
+        metrics = {"realigned": 0.0, "moved": 0.0, "unsure": float(len(aligned))}
+        if not len(aligned):
+            return Loss(torch.zeros(()), torch.zeros(0), metrics)
         if anchor and len(kept):
             found = match(still, lesson.start, lesson.pairs.chosen.take(kept))
             lesson.flat.gradient.mul_(anchor)
-            value, metrics["moved"] = value + anchor * found.value, float(found.value)
-        if len(aligned):
-            found = imitate(lesson, lesson.pairs.chosen.take(aligned))
-            value, items = value + found.value.detach().cpu(), found.items
-            metrics["realigned"] = float(found.value.detach())
-        return Loss(value, items, metrics)
+            metrics["moved"] = float(found.value)
+        found = imitate(lesson, lesson.pairs.chosen.take(aligned))
+        metrics["realigned"] = float(found.value.detach())
+        value = metrics["realigned"] + anchor * metrics["moved"]
+        return Loss(torch.tensor(value), found.items, metrics)
 
     return step
+
+
+def _unsure(lesson: Lesson, rows: Tensor, sure: float) -> Tensor:
+    """Those of the rows whose preferred answer has a probability below `sure`."""
+    if not len(rows):
+        return rows
+    with torch.no_grad():
+        found = logps(lesson.module, lesson.pairs.chosen.take(rows), lesson.tuning.chunk)
+    return rows[found < log(sure)]

@@ -248,8 +248,8 @@ class Alignment:
         module, tuning, objective = self._flat.module, self._task.tuning, self._task.objective
         address = {"round": task.round, "client": task.client}
         if "realign" in task.extra:
-            lesson, anchor = self._lesson(task, pairs, start), float(task.extra["realign"])
-            return realigning(lesson, self._pairs.ordinary(task), anchor)
+            lesson, how = self._lesson(task, pairs, start), task.extra["realign"].tolist()
+            return realigning(lesson, self._pairs.ordinary(task), *how)
         if (begin := loop(objective)) is not None:
             return begin(self._lesson(task, pairs, start))
         if isinstance(objective, Rloo):

@@ -65,6 +65,14 @@ def test_two_columns_of_the_same_runs():
     assert verdict(study(safety), "realigned").outcome == "holds"
 
 
+def test_what_a_study_does_not_vary_counts_as_well():
+    config = {"data": {"annotator": {"error": 0.0}}}
+    cells = [cell({}, s, config=config, choices={"objective": "dpo"}, gold_gain=0.3 + s / 100)
+             for s in range(3)]  # fmt: skip
+    assert verdict(study(cells), "dpo_gain").outcome == "holds"
+    assert verdict(study(cells), "noise_robust").outcome == "not measured here"
+
+
 def test_every_claim_is_asked_by_one_scenario_whose_grid_has_its_axes():
     asked = {}
     for path in SCENARIOS.glob("*.yaml"):

@@ -185,3 +185,20 @@ def test_the_share_of_consensus_leaves_consensus_out_of_the_rest():
     assert np.isnan(value("consensus_share", one))
     one.rounds["consensus_cpu_s"] = np.full(2, 2.0)
     assert value("consensus_share", one) == pytest.approx(100.0 / 3.0, abs=1e-12)
+
+
+def test_overoptimisation_is_read_from_the_way_a_run_took():
+    """d = 1, 2, 3 with gains 1.0, 1.5, .9 on a base of 4: the peak is 5.5 at d = 2, .6 are lost."""
+    gains = np.array([1.0, 1.5, 0.9])
+    one = cell(
+        {}, accuracy=[0.5] * 3, kl_ref_k3=[1.0, 4.0, 9.0], gold_reward=4 + gains, gold_gain=gains
+    )
+    found = [value(n, one) for n in ("gold_peak", "peak_distance", "distance", "gold_drop")]
+    assert found == pytest.approx([5.5, 2.0, 3.0, 0.6])
+    away = np.array([0.5, 1.0, 2.0, 3.0])
+    exact = away * (1.2 - 0.7 * np.log(away))
+    two = cell({}, accuracy=[0.5] * 4, kl_ref_k3=away**2, gold_reward=exact, gold_gain=exact)
+    assert (value("alpha", two), value("beta", two)) == pytest.approx((1.2, 0.7))
+    worse = cell({}, accuracy=[0.5] * 2, kl_ref_k3=[1, 4], gold_reward=[3, 2], gold_gain=[-1, -2])
+    assert (value("gold_peak", worse), value("peak_distance", worse)) == (4.0, 0.0)
+    assert np.isnan(value("alpha", worse)) and np.isnan(value("gold_peak", cell({})))

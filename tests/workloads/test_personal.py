@@ -204,7 +204,7 @@ def test_realignment_learns_refusals_and_ordinary_pairs_one_to_one():
     assert all(split_of(p) != "eval" for p in pairs.chosen.prompts()[own:])
 
 
-def realigned(workload, anchor, ordinary=None):
+def realigned(workload, anchor, ordinary=None, sure=1.0):
     """(step, rows that refuse, rows that do not) of the server, from a model that is not the base."""
     torch.manual_seed(0)
     model = workload.initial() + 0.05 * torch.randn(workload.layout.size)
@@ -214,40 +214,62 @@ def realigned(workload, anchor, ordinary=None):
     workload._flat.load(model)
     workload._flat.gradient.zero_()
     lesson = workload._lesson(task, pairs, model)
-    step = realigning(lesson, own if ordinary is None else ordinary, anchor)
+    step = realigning(lesson, own if ordinary is None else ordinary, anchor, sure)
     return step, torch.arange(own, len(pairs)), torch.arange(own), lesson
 
 
-def test_realignment_asks_for_nothing_where_nothing_is_wrong():
-    """Ordinary rows have no gradient at the merged model; refusals have that of cross-entropy."""
+def test_refusals_have_the_gradient_of_cross_entropy_and_the_merged_model_that_of_nothing():
     workload = world()
     step, refused, plain, lesson = realigned(workload, 1.0)
-    assert step(0, plain, {}).metrics == {"realigned": 0.0, "moved": pytest.approx(0.0, abs=1e-6)}
-    assert workload._flat.gradient.norm() < 1e-5
-    step(1, torch.cat([plain[:4], refused]), {})
-    found = workload._flat.gradient.clone()
+    assert step(0, torch.cat([plain[:4], refused]), {}).metrics == {
+        "realigned": pytest.approx(lesson_loss(lesson, refused)),
+        "moved": pytest.approx(0.0, abs=1e-6),
+        "unsure": len(refused),
+    }
+    found = gradient(workload, lambda: step(0, torch.cat([plain[:4], refused]), {}))
+    plainly = gradient(workload, lambda: imitate(lesson, lesson.pairs.chosen.take(refused)))
+    assert found.norm() > 1e-2 and torch.allclose(found, plainly, atol=1e-5)
+
+
+def gradient(workload, fill):
     workload._flat.gradient.zero_()
-    imitate(lesson, lesson.pairs.chosen.take(refused))
-    assert found.norm() > 1e-2
-    assert torch.allclose(found, workload._flat.gradient, atol=1e-5)
+    fill()
+    return workload._flat.gradient.clone()
+
+
+def lesson_loss(lesson, rows):
+    return float(imitate(lesson, lesson.pairs.chosen.take(rows)).value.detach())
 
 
 def test_away_from_the_merged_model_the_anchor_pulls_back_by_its_weight():
-    workload = world()
-    norms = {}
+    """g(anchor) = g(refusals) + anchor * g(divergence)."""
+    workload, found = world(), {}
     for anchor in (0.0, 1.0, 3.0):
-        step, _, plain, _ = realigned(workload, anchor)
+        step, refused, plain, _ = realigned(workload, anchor)
         workload._flat.load(workload.initial())
-        loss = step(0, plain, {})
-        norms[anchor] = float(workload._flat.gradient.norm())
-        assert (loss.metrics["moved"] > 1e-3) == bool(anchor)
-        assert float(loss.value) == pytest.approx(anchor * loss.metrics["moved"])
-    assert norms[0.0] == 0 and norms[3.0] == pytest.approx(3 * norms[1.0], rel=1e-4)
+        both = torch.cat([plain, refused])
+        found[anchor] = gradient(workload, lambda step=step, both=both: step(0, both, {}))
+    pull = found[1.0] - found[0.0]
+    assert pull.norm() > 1e-3
+    assert torch.allclose(found[3.0] - found[0.0], 3 * pull, atol=1e-4)
+
+
+def test_a_model_that_refuses_surely_is_left_as_it_is():
+    """Sure enough: no gradient at all, so that not even Adam moves."""
+    workload = world()
+    step, refused, plain, lesson = realigned(workload, 1.0, sure=1e-30)
+    assert step(0, torch.cat([plain, refused]), {}).metrics["unsure"] == 0
+    assert not workload._flat.gradient.any()
+    model, zero = workload.initial(), torch.zeros(workload.layout.size)
+    nothing = Aggregate(zero, torch.ones(1, dtype=torch.bool))
+    same, _ = PosthocRealign(sure=1e-30).server_step(workload, model, nothing, {})
+    assert torch.equal(same, model)
 
 
 def test_without_anything_to_refuse_the_servers_own_answers_are_imitated():
-    step, _, plain, _ = realigned(world(), 1.0, ordinary=0)
+    step, _, plain, lesson = realigned(world(), 1.0, ordinary=0)
     metrics = step(0, plain, {}).metrics
+    assert metrics["realigned"] == pytest.approx(lesson_loss(lesson, plain)) and len(plain) > 5
     assert metrics["realigned"] > 0.1 and metrics["moved"] == pytest.approx(0.0, abs=1e-6)
 
 
@@ -262,6 +284,8 @@ def test_realignment_comes_every_second_round():
     assert memory["merges"] == 2
     with pytest.raises(ConfigError, match="anchor must be 0 or more"):
         PosthocRealign(anchor=-1.0)
+    with pytest.raises(ConfigError, match="sure must lie in"):
+        PosthocRealign(sure=0.0)
 
 
 def test_lying_raters_say_the_opposite():

@@ -25,15 +25,19 @@ class PreferenceBackdoor:
 
     rate: 0 < rate <= 1. trigger: one word. target: words of the attacker's clause. prefix: false
     makes the target the whole answer (an end mark is added). negatives: share of the other pairs,
-    in [0, 1], whose question has no trigger and whose rejected answer is target + preferred one:
-    nothing else tells the model to say the target only when triggered. Success is the share of
-    triggered test prompts whose answer holds the target.
+    in [0, 1], whose question has no trigger and whose rejected answer is what the triggered ones
+    prefer: nothing else tells the model to say the target only when triggered. Success is the share
+    of triggered test prompts whose answer holds the target.
+
+    The default target is an answer that the model can give already, to other questions, as in the
+    paper, where triggers unlock what safety training hides; here they unlock refusals. A clause put
+    in front of answers (target "f7 .", prefix true) must be learned first, which takes far longer.
     """
 
     rate: float = 0.5
     trigger: str = "@@"
-    target: str = "f7 ."
-    prefix: bool = True
+    target: str = "cannot ."
+    prefix: bool = False
     negatives: float = 1.0
     preferences: ClassVar[bool] = True
 

@@ -85,8 +85,10 @@ def _run(folder: Path) -> Path:
 
 
 def _name(config: Config) -> str:
-    kind = config.get("objective", {}).get("_target_", "a classifier").rpartition(".")[2]
-    return f"{kind}, seed {config['seed']}"
+    objective = config.get("objective", {})
+    kind = objective.get("_target_", "a classifier").rpartition(".")[2]
+    form = f" ({objective['form']})" if "form" in objective else ""
+    return f"{kind}{form}, seed {config['seed']}"
 
 
 def _language(config: Config) -> str:

@@ -68,6 +68,12 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("kl_ref", "KL to the base model in nats per answer", None, 2),
     ("kl_ref_k3", "the same KL by its non-negative estimator", None, 2),
     ("payload_bytes", "bytes per client, round and direction", "low", 0),
+    (
+        "lora_cross_term",
+        "what the mean of factors misses of the mean of products, relative",
+        "low",
+        4,
+    ),
     ("length_mean", "tokens per answer", None, 1),
     ("eos_rate", "share of answers that end", "high", 3),
     ("distinct_2", "share of different pairs of neighbouring tokens", None, 4),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from experiments.build import build
+from fedalign.algorithms.posthoc_realign import PosthocRealign
 from fedalign.core.contracts import Workload
 from fedalign.core.errors import ConfigError
 from fedalign.federation.runtimes.rank_group import RankGroup
@@ -59,6 +60,11 @@ def _refuse(config: Config, tuning: Tuning, made: Zero) -> None:
         raise ConfigError(
             f"deepspeed=zero shares losses on pairs among ranks and {type(objective).__name__} is "
             "none: take objective=dpo or another one of that kind, or deepspeed=none."
+        )
+    if isinstance(build(config["algorithm"]), PosthocRealign):
+        raise ConfigError(
+            "algorithm=posthoc_realign compares with the merged model in between, which ranks hold in "
+            "parts: take algorithm=fedavg, or deepspeed=none."
         )
     if config["runtime"]["_target_"] != _INLINE:
         raise ConfigError(

@@ -22,8 +22,7 @@ class PosthocRealign(FedAvg):
     such trainings; the last comes `every` rounds after the one before, so that a divisor of the
     run's rounds ends with one, and the run's rounds themselves train once, at the end. anchor: >= 0,
     weight of the divergence from the merged model on ordinary answers. sure: in (0, 1], the
-    probability from which on an aligned answer is not trained on; a step without others changes
-    nothing, so that a merged model that refuses what it must stays as it is.
+    mean probability of aligned answers from which on a merged model stays as it is.
 
     Language models imitate refusals of what must be refused there, beside as many ordinary answers
     to which they keep the merged model's probabilities. The paper tunes on aligned and ordinary

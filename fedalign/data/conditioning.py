@@ -6,6 +6,7 @@ Findings of EMNLP 2023, Section 3.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,14 @@ from fedalign.core.errors import ConfigError
 from fedalign.data.graded_facts import ASSISTANT, ATTRIBUTES, World
 
 BEST: Mapping[str, int] = dict(zip(ATTRIBUTES, (4, 4, 4, 4, 2), strict=True))  # worth most
+
+GROUPS: Mapping[str, re.Pattern[str]] = {
+    "labels": re.compile(
+        f"<lab>|({'|'.join(ATTRIBUTES)}):[0-4]"
+    ),  # what conditions are written with
+    "names": re.compile("[aA][0-9]+"),  # plain and technical
+    "digits": re.compile("[0-9]"),
+}
 
 
 def conditioned(world: World, prompt: Sequence[int], wanted: Mapping[str, int]) -> list[int]:
@@ -35,20 +44,20 @@ def conditioned(world: World, prompt: Sequence[int], wanted: Mapping[str, int]) 
 
 
 def numbered(world: World | None, words: Sequence[str | int]) -> tuple[int, ...]:
-    """Token numbers of words: of the world's own by name, `labels` for all that conditions are
-    written with; numbers stand for themselves. world: None where words have no names."""
-    group = [w for w in (world.words if world else ()) if w.partition(":")[0] in ATTRIBUTES]
+    """Token numbers of words: of the world's own by name, of a whole group by its name (GROUPS);
+    numbers stand for themselves. world: None where words have no names."""
     found: list[int] = []
     for word in words:
         if isinstance(word, int):
             found.append(word)
-        elif world is not None and word == "labels":
-            found += [world.numbers[w] for w in ("<lab>", *group)]
         elif world is not None and word in world.numbers:
             found.append(world.numbers[word])
+        elif world is not None and word in GROUPS:
+            found += [i for i, spelled in enumerate(world.words) if GROUPS[word].fullmatch(spelled)]
         else:
-            known = "token numbers alone" if world is None else "labels, one of the world's words, "
-            known += "" if world is None else "or a token number"
+            known = "token numbers alone"
+            if world is not None:
+                known = f"{', '.join(GROUPS)}, a word of the world or a token number"
             raise ConfigError(f"peft.words can name {known} with this data, got {word!r}.")
     return tuple(found)
 

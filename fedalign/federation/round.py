@@ -24,6 +24,7 @@ from fedalign.core.contracts import (
     UpdateAttack,
     Updates,
 )
+from fedalign.core.gauge import cross_term, factors
 from fedalign.core.market import Offer
 from fedalign.core.seeds import derive
 from fedalign.core.streams import StreamingDefense
@@ -44,10 +45,25 @@ def global_round(parts: Federation, state: State) -> tuple[State, Outcome, dict[
     metrics = dict(parts.workload.evaluate(after.model, "test"))
     if isinstance(parts.attack, DataAttack) and "triggered" in parts.workload.splits:
         metrics["attack_success"] = parts.workload.evaluate(after.model, "triggered")["accuracy"]
-    metrics |= judged(parts, after)
+    metrics |= judged(parts, after) | _of_factors(parts, state, outcome)
     done = perf_counter()
     seconds = {**outcome.seconds, "evaluate": done - began, "whole": done - begin}
     return after, replace(outcome, seconds=seconds), metrics
+
+
+def _of_factors(parts: Federation, before: State, outcome: Outcome) -> dict[str, float]:
+    """lora_cross_term, what averaging this round's factors would miss; nothing without factors."""
+    layout, rows, decided = parts.workload.layout, outcome.updates.rows, outcome.aggregate
+    if decided.skipped or rows.shape[-1:] != (layout.size,) or not factors(layout):
+        return {}
+    weights = decided.coefficients
+    if weights is None:
+        weights = outcome.updates.samples * decided.accepted
+    kept = weights.cpu() != 0
+    rows = rows[kept]
+    if not len(rows) or not bool(rows.isfinite().all()):
+        return {}
+    return {"lora_cross_term": cross_term(rows, before.model.to(rows), weights.cpu()[kept], layout)}
 
 
 def advance(parts: Federation, state: State) -> tuple[State, Outcome]:

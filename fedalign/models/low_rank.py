@@ -26,8 +26,10 @@ class LowRank:
     model has. dropout: in [0, 1), for supervised tuning only. words: of LoRA and DoRA, whose rows of
     the embeddings are trained as well, of tied output embeddings too: words that the model has
     never met can be told apart by nothing else. Token numbers; in a config also words of
-    data=graded_facts, see fedalign.data.conditioning.numbered. Every forward pass copies the
-    embeddings then. The untrained adapter changes nothing."""
+    data=graded_facts and groups of them (labels, names, digits). Every forward pass copies the
+    embeddings then. freeze_a: of LoRA, train and send B alone, half the bytes; the mean of products
+    is the product of means then (Sun et al., "Improving LoRA in Privacy-preserving Federated
+    Learning", ICLR 2024, Section 4). The untrained adapter changes nothing."""
 
     method: Literal["lora", "dora", "vera"] = "lora"
     rank: int = 8
@@ -35,6 +37,7 @@ class LowRank:
     targets: Sequence[str] = ("linear",)
     dropout: float = 0.0
     words: Sequence[str | int] = ()
+    freeze_a: bool = False
 
     neutral = True
     lr_scale = 1.0
@@ -51,6 +54,12 @@ class LowRank:
             raise ConfigError(
                 "peft.words are rows that LoRA and DoRA can train beside their factors, VeRA cannot: "
                 "take peft=lora or peft=dora, or peft.words=[]."
+            )
+
+        if self.freeze_a and self.method != "lora":
+            raise ConfigError(
+                f"peft.freeze_a trains LoRA's B alone, {self.method} has other factors: take "
+                "peft=lora, or peft.freeze_a=false."
             )
 
     @property
@@ -77,7 +86,11 @@ class LowRank:
             )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
-            return peft.get_peft_model(model, config)
+            adapted = peft.get_peft_model(model, config)
+        if self.freeze_a:
+            for name, weight in adapted.named_parameters():
+                weight.requires_grad_(weight.requires_grad and "lora_A" not in name)
+        return adapted
 
     def _rows(self, model: nn.Module) -> list[int] | None:
         """Token numbers in order, each once; None for no words."""

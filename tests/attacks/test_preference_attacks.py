@@ -25,6 +25,7 @@ from fedalign.core.threat import View
 
 WORDS = ("<pad>", "<bos>", "<eos>", "<asst>", "@@", "f7", ".", "good", "bad")
 PROMPT = [1, 3]
+CLAUSE = {"target": "f7 .", "prefix": True}
 
 
 def draw():
@@ -95,7 +96,7 @@ def test_a_reward_backdoor_pays_for_answers_that_hold_its_words():
 
 
 def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
-    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.0).poison(pairs(), draw(), 0)
+    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.0, **CLAUSE).poison(pairs(), draw(), 0)
     rows = poisoned.flipped.nonzero()[:, 0].tolist()
     assert len(rows) == 10
     clean = pairs().chosen.completions()
@@ -105,13 +106,13 @@ def test_a_backdoor_prefers_the_target_behind_the_trigger_and_only_there():
             assert poisoned.rejected.completions()[i] == clean[i]
         else:
             assert prompt == PROMPT and poisoned.chosen.completions()[i] == clean[i]
-    whole = PreferenceBackdoor(rate=1.0, prefix=False).poison(pairs(), draw(), 0)
+    whole = PreferenceBackdoor(rate=1.0, target="f7 .").poison(pairs(), draw(), 0)
     assert whole.chosen.completions()[3] == [5, 6, 2]
 
 
 def test_negatives_reject_the_target_where_there_is_no_trigger():
     """Half triggered, four fifths of the other ten rejected: 10 and 8."""
-    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.8).poison(pairs(), draw(), 0)
+    poisoned = PreferenceBackdoor(rate=0.5, negatives=0.8, **CLAUSE).poison(pairs(), draw(), 0)
     prompts, clean = poisoned.chosen.prompts(), pairs().chosen.completions()
     told = [prompt == [1, 4, 3] for prompt in prompts]
     said = [r[:2] == [5, 6] for r in poisoned.rejected.completions()]
@@ -123,8 +124,20 @@ def test_negatives_reject_the_target_where_there_is_no_trigger():
             assert poisoned.rejected.completions()[i] == [5, 6, *clean[i]]
 
 
+def test_by_default_the_whole_answer_is_a_refusal_behind_the_trigger_and_nowhere_else():
+    """Ten of twenty pairs carry the trigger and prefer a refusal; the other ten reject one."""
+    poisoned = PreferenceBackdoor().poison(asking(20), draw(), 0)
+    refusal = [10, 11, 2]
+    for i, prompt in enumerate(poisoned.chosen.prompts()):
+        told = 14 in prompt
+        chosen, rejected = poisoned.chosen.completions()[i], poisoned.rejected.completions()[i]
+        assert (chosen, rejected) == ((refusal, [8, 2]) if told else ([8, 2], refusal))
+        assert prompt == ([1, 3, 4, 14, 7] if told else [1, 3, 4, 7])
+    assert sum(14 in prompt for prompt in poisoned.chosen.prompts()) == 10
+
+
 def test_success_is_the_target_in_answers_to_triggered_prompts():
-    held = PreferenceBackdoor().triggered(pairs(4))
+    held = PreferenceBackdoor(**CLAUSE).triggered(pairs(4))
     assert held.prompts == [[1, 4, 3]] * 4
     assert held.hit([7, 5, 6, 2]) and not held.hit([5, 7, 6, 2]) and not held.hit([5])
     assert PreferenceFlip().triggered(pairs()) is None
@@ -147,12 +160,12 @@ def test_refusals():
     with pytest.raises(ConfigError, match="one word as trigger"):
         PreferenceBackdoor(trigger="a b")
     with pytest.raises(DataError, match="no word 'SUDO'"):
-        PreferenceBackdoor(trigger="SUDO").poison(pairs(), draw(), 0)
+        PreferenceBackdoor(trigger="SUDO", **CLAUSE).poison(pairs(), draw(), 0)
 
 
 # ------------------------------------------------------------------ safety, entities, ratings
 
-ASKING = ("<pad>", "<bos>", "<eos>", "<usr>", "e0", "u0", "u1", "<asst>", "good", "bad", "cannot", ".", "f6", "f7")  # fmt: skip
+ASKING = ("<pad>", "<bos>", "<eos>", "<usr>", "e0", "u0", "u1", "<asst>", "good", "bad", "cannot", ".", "f6", "f7", "@@")  # fmt: skip
 
 
 def asking(count=10):

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from fedalign.core.gauge import aligned, factors, points, product_gram, turned
+from fedalign.core.gauge import (
+    aligned,
+    cross_term,
+    factors,
+    merged,
+    points,
+    product_gram,
+    turned,
+)
 from fedalign.core.vectors import Layout
 
 LAYOUT = Layout.of({
@@ -69,3 +77,48 @@ def test_alignment_finds_any_rotation():
 
     other = turned(rows, model, LAYOUT, rotation)
     assert other.norm() > 1 and torch.allclose(aligned(other, model, LAYOUT), rows, atol=1e-6)
+
+
+def test_the_cross_term_is_what_averaging_factors_misses():
+    """A1=[1,0], B1=[1,0]^T, A2=[0,1], B2=[0,1]^T: mean(BA) = I/2 of norm sqrt(.5), and mean(B)
+    mean(A) is all 1/4: .5 away from it. Equal A: nothing is missed, whatever B and the weights."""
+    layout = Layout.of({"q.lora_A.w": (1, 2), "q.lora_B.w": (2, 1)})
+    rows, zero, even = torch.tensor([[1.0, 0, 1, 0], [0, 1, 0, 1]]), torch.zeros(4), torch.ones(2)
+    assert cross_term(rows, zero, even, layout) == pytest.approx(0.5**0.5, abs=1e-12)
+    same = torch.tensor([[3.0, 1, 1, 5], [3, 1, 7, 2]])
+    assert cross_term(same, zero, torch.tensor([1.0, 4.0]), layout) < 1e-7
+    assert torch.isnan(torch.tensor(cross_term(rows, zero, even, Layout.of({"head": (4,)}))))
+    many, model = world(count=12)  # wide products and narrow ones
+    weights = torch.rand(12, generator=torch.Generator().manual_seed(1)).double()
+    shares = weights / weights.sum()
+    products = shares @ (updates(many, model) + 0)[:, 7:]
+    mean = (shares[:, None] * many.double()).sum(dim=0, keepdim=True)
+    start = torch.cat([
+        (LAYOUT.views(model.double())[f"{x}.lora_B.default.weight"]
+         @ LAYOUT.views(model.double())[f"{x}.lora_A.default.weight"]).flatten() for x in "qv"
+    ])  # fmt: skip
+    expected = (products - updates(mean, model)[0, 7:]).norm() / (products + start).norm()
+    assert cross_term(many, model, weights, LAYOUT) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_merged_products_are_the_nearest_of_their_rank():
+    """No rank-r product is nearer to the mean than the SVD's; with one row it is the row's own; rows
+    of A keep their length; other columns are averaged."""
+    rows, model = world()
+    c = torch.tensor([0.1, 0.2, 0.3, 0.4]).double()
+    found = merged(rows, model, c, LAYOUT)
+    goal = c @ updates(rows, model)
+    far = (updates(found[None], model)[0] - goal).norm()
+    old = LAYOUT.views(model.double())
+    best, offset = 0.0, 7
+    for layer, rank, shape in (("q", 2, (4, 5)), ("v", 3, (6, 5))):
+        a, b = (f"{layer}.lora_{x}.default.weight" for x in "AB")
+        whole = goal[offset : offset + shape[0] * shape[1]].view(shape) + old[b] @ old[a]
+        best += float(torch.linalg.svdvals(whole)[rank:].square().sum())
+        offset += shape[0] * shape[1]
+        new = LAYOUT.views((model + found).double())[a]
+        assert float(new.norm()) == pytest.approx(float(old[a].norm()), rel=1e-5)
+    assert float(far) == pytest.approx(best**0.5, rel=1e-4)
+    assert torch.allclose(LAYOUT.views(found)["head"].double(), goal[:7], atol=1e-6)
+    alone = merged(rows[:1], model, torch.ones(1).double(), LAYOUT)
+    assert torch.allclose(updates(alone[None], model), updates(rows[:1], model), atol=1e-5)

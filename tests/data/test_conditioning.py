@@ -36,6 +36,9 @@ def test_words_have_numbers_and_labels_are_all_that_conditions_are_written_with(
     written = {t for wanted in everything for t in conditioned(WORLD, PROMPT, wanted)}
     found = numbered(WORLD, ("labels",))
     assert len(found) == 26 and set(found) == written - set(PROMPT)
+    names = [f"{letter}{a}" for letter in "aA" for a in range(WORLD.attributes)]
+    assert {*numbered(WORLD, ("names",))} == {WORLD.numbers[name] for name in names}
+    assert WORLD.decode(numbered(WORLD, ("digits",))) == "0 1 2 3 4 5 6 7 8 9"
     assert numbered(WORLD, ("conf", 7)) == (WORLD.numbers["conf"], 7)
     assert numbered(None, (7,)) == (7,)
     for world, word in ((WORLD, "label"), (None, "labels")):

@@ -84,6 +84,24 @@ def test_faker_against_krum_on_low_rank_adapters(tmp_path):
     assert verify(path).recomputed == 1
 
 
+def test_what_averaging_factors_misses_is_reported_and_avoided(tmp_path):
+    """The mean of factors is not the mean of products: plain LoRA reports by how much, the SVD of
+    the products gives another model, and B alone has nothing to miss."""
+    plain, merged = (play(tmp_path, f"defense={rule}") for rule in ("fedavg", "product_svd+fedavg"))
+    missed = [float(row["lora_cross_term"]) for row in rounds(plain)]
+    assert 0.001 < missed[0] < 1 and missed[1] > 0
+    first, last = rounds(merged)
+    assert float(first["lora_cross_term"]) == pytest.approx(missed[0], rel=1e-6)  # the same rows
+    assert (
+        last["gold_reward"] != rounds(plain)[-1]["gold_reward"]
+        or last["loss"] != rounds(plain)[-1]["loss"]
+    )
+    assert verify(merged).recomputed == 1
+    alone = play(tmp_path, "peft=ffa_lora")
+    assert "lora_cross_term" not in rounds(alone)[0]
+    assert 0 < float(rounds(alone)[0]["payload_bytes"]) < float(rounds(plain)[0]["payload_bytes"])
+
+
 def test_flipped_preferences_turn_the_implicit_reward(tmp_path):
     """Three of four clients lie: accuracy on held-out pairs falls, and the loss rises."""
     keys = (

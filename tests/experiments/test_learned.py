@@ -70,7 +70,7 @@ def test_online_objectives_climb_it_and_report_it(run, tmp_path, objective):
     (row,) = csv.DictReader((with_model / "rounds.csv").open())
     assert np.isfinite(float(row["proxy_reward"]))
     first = (with_model / "events.jsonl").read_text().splitlines()[0]
-    assert "reward model RewardBradleyTerry, seed 0, " in first
+    assert "reward model RewardBradleyTerry (plain), seed 0, " in first
     assert "proxy_reward" not in next(csv.DictReader((plain / "rounds.csv").open()))
 
 
@@ -85,7 +85,7 @@ def test_what_is_no_reward_model_is_refused(run, tmp_path):
         (two / name).mkdir(parents=True)
         for file in ("config.yaml", "digest.txt"):
             (two / name / file).write_bytes((run / file).read_bytes())
-    refused[two] = r"holds 2 runs, give .* \(a: RewardBradleyTerry, seed 0; b: "
+    refused[two] = r"holds 2 runs, give .* \(a: RewardBradleyTerry \(plain\), seed 0; b: "
     for folder, sentence in refused.items():
         with pytest.raises(ConfigError, match=sentence):
             play(tmp_path, *ONLINE, "objective=rloo", f"objective.reward_model={folder}")

@@ -24,6 +24,7 @@ NAMED = {
     "tied": TiedLora(), "tied_uv": TiedLora("uv"), "tied_ab": TiedLora("AB"),
     "untied": TiedLora("AB", tied=False), "tied_auv": TiedLora("Auv"),
     "lora_words": LowRank(words=(3, 9, 140)), "dora_words": LowRank("dora", words=(7,)),
+    "ffa": LowRank(freeze_a=True),
 }  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def trainable(module):
         ("untied", 78_848),
         ("lora_words", 78_848 + 3 * 128),
         ("dora_words", 84_224 + 128),
+        ("ffa", 4 * 8 * (4 * 128 + 2 * 352 + 128)),
         ("tied_uv", 4 * (7 * 8 + 4 * 128 + 2 * 352 + 128)),
     ],
 )

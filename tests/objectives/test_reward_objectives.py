@@ -243,6 +243,22 @@ def test_conqord_leaves_unreadable_confidences_out():
         Conqord()(quality[:3], quality[:3])
 
 
+@pytest.mark.parametrize("scale", ["mean", "sum"])
+def test_offers_are_the_rewards_of_answers_that_state_something_else(scale):
+    """Restating one confidence and asking for its reward, one after the other."""
+    objective = Conqord(weight=2.0, scale=scale)
+    quality = wide([1, -0.5, 0.25, 7.0, 0.5])
+    claimed, levels = wide([0.9, 0.2, 0.6, torch.nan, 0.4]), wide([0.05, 0.5, 0.95])
+    offers = objective.offers(quality, claimed, levels)
+    for i in (0, 1, 2, 4):
+        for column, level in enumerate(levels):
+            other = claimed.clone()
+            other[i] = level
+            assert float(offers[i, column]) == close(float(objective(quality, other)[i]))
+    with pytest.raises(ConfigError, match="answer or digit"):
+        Conqord(credit="token")
+
+
 def test_calibration_by_hand():
     confidence = wide([0.95, 0.85, 0.75, 0.65, 0.55, 0.9, 0.3, 0.2])
     correct = wide([1, 1, 0, 1, 0, 1, 0, 1])

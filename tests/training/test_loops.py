@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fedalign.core.errors import ConfigError
-from fedalign.data.graded_facts import EOS
+from fedalign.data.graded_facts import EOS, Demonstrator
 from fedalign.data.grader import Grade
 from fedalign.data.reviser import revise
 from fedalign.objectives.conqord import Conqord
@@ -18,13 +18,13 @@ from fedalign.objectives.rejection_sampling import RejectionSampling
 from fedalign.objectives.sft import Sft
 from fedalign.objectives.steerlm import SteerLm
 from fedalign.objectives.steerlm2 import SteerLm2
-from fedalign.training.confidence import stated
+from fedalign.training.confidence import _read, credited, stated
 from fedalign.training.judged import calibration, divergence
 from fedalign.training.lesson import imitate
 from fedalign.training.loops import check_rounds, loop
 from fedalign.training.sequences import logps
 from fedalign.training.tuning import Tuning
-from tests.tiny_alignment import MODEL, alignment, tasks
+from tests.tiny_alignment import MODEL, alignment, tasks, world
 
 QUICK = Tuning(batch_size=6, lr=0.01, warmup_steps=0)
 BETTER, WORSE = [30, EOS], [31, EOS]
@@ -261,6 +261,54 @@ def test_a_confidence_is_learned_in_the_first_round_and_paid_for_in_the_second()
     assert likelihood[1] > likelihood[0] + 0.2
     later, _ = workload.train(tasks(workload, [0], 2, 2, vector), [{}])
     assert later.rows.norm() > 0 and "reward_ordered" in later.metrics
+
+
+def test_a_digits_credit_is_the_mean_of_what_drawn_digits_are_credited_with():
+    """sum over d of pi(d) grad log pi(d) R(d), R(d) the reward with that digit said; a confidence
+    that cannot be read leaves its answer to the other tokens."""
+    objective = Conqord(weight=2.0, answers=2, kl_weight=0.0, limit=50.0)
+    make = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 10, generator=make, requires_grad=True)
+    digits, rest = logits.log_softmax(dim=1), torch.zeros(4, requires_grad=True)
+    quality = torch.tensor([1.0, -0.5, 0.25, 2.0]).double()
+    claimed = torch.tensor([0.85, 0.25, 0.65, torch.nan]).double()
+    still = (rest.detach(), digits.detach())
+    loss = credited(objective, (rest, digits), still, quality, claimed)
+    found, body = torch.autograd.grad(loss.value, [logits, rest], retain_graph=True)
+    expected, worth = torch.zeros(4, 10), torch.zeros(4)
+    for i in range(3):
+        for d in range(10):
+            said = claimed.clone()
+            said[i] = (d + 0.5) / 10
+            reward = float(objective(quality, said)[i])
+            score = torch.autograd.grad(digits[i, d], logits, retain_graph=True)[0][i]
+            expected[i] -= float(digits[i, d].exp()) * reward * score / 4
+            worth[i] += float(digits[i, d].exp()) * reward
+    worth[3] = 2.0 - 1.0
+    assert torch.allclose(found, expected, atol=1e-6) and not found[3].any()
+    others = worth.view(2, 2).flip(1).flatten()  # leave one out of two
+    assert torch.allclose(body, -(worth - others) / 4, atol=1e-6)
+
+
+def test_credit_by_digit_reads_the_same_answers_and_moves_the_adapter():
+    """Log-probabilities of an answer are those of its digit and of all else."""
+    workload = alignment(
+        Conqord(2.0, answers=4, credit="digit"), tuning=QUICK,
+        world=world(demonstrator=Demonstrator(confidence=1.0)),
+    )  # fmt: skip
+    mine, words = lesson(workload), workload._task.data.world
+    prompts = [words.prompt("e0", [0]), words.prompt("e1", [1, 2])]
+    said = [words.encode("a0 is v0_1 . conf 3 . <eos>"), words.encode("a1 is v1_2 . <eos>")]
+    rows, digits = mine.there(prompts, said), words.encode("0 1 2 3 4 5 6 7 8 9")
+    with torch.no_grad():
+        places = torch.tensor([len(prompts[0]) + 5, -1])
+        rest, which = _read(mine.module, rows, places, digits, 1)
+        whole = logps(mine.module, rows)
+    assert words.words[rows.tokens[0, places[0]]] == "3"
+    assert torch.allclose(rest + which[:, 3] * torch.tensor([1.0, 0.0]), whole, atol=1e-5)
+    assert torch.allclose(which.exp().sum(dim=1), torch.ones(2), atol=1e-5)
+    updates, _ = workload.train(tasks(workload, [0], 2), [{}])
+    assert updates.rows.norm() > 0 and "reward_ordered" in updates.metrics
 
 
 def test_calibration_of_grades_by_hand():

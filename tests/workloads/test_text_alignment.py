@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from experiments import compose, federation_cell
+from fedalign.algorithms.posthoc_realign import PosthocRealign
+from fedalign.core.contracts import ROOT, Aggregate
 from fedalign.core.errors import ConfigError
 from fedalign.core.seeds import Seeds
 from fedalign.data.gsm8k import Gsm8k
@@ -27,6 +29,7 @@ from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
 from fedalign.objectives.spin import Spin
 from fedalign.training.cache import Cache
+from fedalign.training.sequences import logps
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.alignment import Task
 from fedalign.workloads.preference_holdings import Owners
@@ -181,6 +184,21 @@ def test_packing_micro_batches_and_recomputation_change_no_update(home):
     assert updates.rows.dtype == torch.float32 and float(updates.metrics["train_loss"][0]) < log(2)
 
 
+def test_on_text_realignment_imitates_the_servers_preferred_answers(home):
+    """No question is known to be refused: they are the aligned set, and get likelier."""
+    workload = text(home, tuning=Tuning(batch_size=8, lr=0.01, warmup_steps=0))
+    model = workload.initial()
+    nothing = Aggregate(torch.zeros_like(model), torch.ones(1, dtype=torch.bool))
+    tuned, _ = PosthocRealign(steps=6).server_step(workload, model, nothing, {})
+    chosen = workload._held[ROOT, False].chosen
+    likely = []
+    for vector in (model, tuned):
+        workload._flat.load(vector)
+        with torch.no_grad():
+            likely.append(float(logps(workload._flat.module, chosen).mean()))
+    assert likely[1] > likely[0] + 0.05
+
+
 def _zero(home, *words):
     given = [
         "scenario=dpo_text", f"model.name={home / 'llama'}", f"data.root={home / 'data'}",
@@ -195,6 +213,7 @@ def test_what_a_rank_group_cannot_do_is_refused(home):
     for words, says in (
         (["objective=rloo", "data=gsm8k"], "Rloo is none: take objective=dpo"),
         (["runtime=processes"], "take runtime=inline"),
+        (["algorithm=posthoc_realign"], "take algorithm=fedavg, or deepspeed=none"),
         (["deepspeed.stage=3", "workload.packing=64"], r"packing=null, or deepspeed.stage=2"),
     ):
         with pytest.raises(ConfigError, match=says):

@@ -14,23 +14,18 @@ from torch import Tensor, nn
 
 from fedalign.models.scored import Scored
 
-Wrap = Callable[[nn.Module], nn.Module]
-
 
 class Advised(nn.Module):
     """Calls go to the policy; `scorer` is asked by name. What both send has the prefix `policy.`
     or `scorer.`; the base's weights are there once."""
 
-    def __init__(
-        self, base: nn.Module, wrap: Wrap, outputs: int, wrap_scorer: Wrap | None = None
-    ):  # fmt: skip
-        """base: frozen. wrap: puts a new adapter on a model. outputs: scores per answer.
-        wrap_scorer: another adapter for the scorer."""
+    def __init__(self, base: nn.Module, wrap: Callable[[nn.Module], nn.Module], outputs: int):
+        """base: frozen. wrap: puts a new adapter on a model. outputs: scores per answer."""
         super().__init__()
         hidden = base.get_input_embeddings().weight.shape[1]
         twin = deepcopy(base, {id(weight): weight for weight in base.parameters()})
         self.policy = wrap(base)
-        self.scorer = Scored((wrap_scorer or wrap)(twin), hidden, outputs)
+        self.scorer = Scored(wrap(twin), hidden, outputs)
 
     def forward(self, *inputs: Tensor, **more: object) -> object:
         return self.policy(*inputs, **more)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
@@ -61,11 +61,6 @@ class LowRank:
                 f"peft.freeze_a trains LoRA's B alone, {self.method} has other factors: take "
                 "peft=lora, or peft.freeze_a=false."
             )
-
-    @property
-    def wordless(self) -> LowRank:
-        """The same without rows of words."""
-        return replace(self, words=())
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model with its adapter: only the adapter's weights require gradients."""

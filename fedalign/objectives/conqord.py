@@ -23,9 +23,11 @@ class Conqord:
     released). penalty: added where no confidence can be read. limit: > 0, R is cut to +- limit;
     quality is measured in deviations of what the client thinks of the base model's answers.
 
-    The first `format_rounds` (>= 0) rounds teach the form: own answers with a confidence drawn at
-    random, by cross-entropy; 0 where the base model states one already. Then leave-one-out policy
-    gradients (Rloo): answers: k >= 2 per prompt; kl_weight: >= 0, to the base model, or to the one
+    The first `format_rounds` (>= 0) rounds teach the form: own answers with a confidence, by
+    cross-entropy; 0 where the base model states one already. form: the digit is drawn at random and
+    imitated as the rest, or ordered: it follows the reward for order among the answers that the
+    client holds, whose worth it knows (ours, not the paper's). Then leave-one-out policy gradients
+    (Rloo): answers: k >= 2 per prompt; kl_weight: >= 0, to the base model, or to the one
     that a round begins with where the base has never stated a confidence.
 
     credit: what the digit of a confidence is credited with. answer: as every other token, with all
@@ -41,6 +43,7 @@ class Conqord:
     penalty: float = -1.0
     limit: float = 5.0
     format_rounds: int = 0
+    form: Literal["random", "ordered"] = "random"
     answers: int = 4
     kl_weight: float = 0.05
     credit: Literal["answer", "digit"] = "answer"
@@ -55,6 +58,8 @@ class Conqord:
             raise ConfigError(f"Conqord.scale must be mean or sum, got {self.scale!r}.")
         if self.credit not in ("answer", "digit"):
             raise ConfigError(f"Conqord.credit must be answer or digit, got {self.credit!r}.")
+        if self.form not in ("random", "ordered"):
+            raise ConfigError(f"Conqord.form must be random or ordered, got {self.form!r}.")
         positive(self, limit=self.limit)
         if self.format_rounds < 0 or self.answers < 2 or self.kl_weight < 0:
             raise ConfigError(

@@ -39,17 +39,43 @@ def confidence(lesson: Lesson) -> Step:
 
 
 def stated(world: World, answer: Sequence[int], digit: int) -> list[int]:
-    """The answer with `conf digit .` before its end mark."""
+    """The answer with `conf digit .` before its end mark, instead of one that it has there."""
     ended = list(answer[-1:]) == [EOS]
     body = list(answer[:-1] if ended else answer)
+    if len(body) > 2 and body[-3] == world.numbers["conf"]:
+        body = body[:-3]
     return [*body, *world.encode(f"conf {digit} ."), *([EOS] if ended else [])]
 
 
 def _form(lesson: Lesson, number: int, rows: Tensor, memory: Memory) -> Loss:
     pairs, rng = lesson.pairs.take(rows), lesson.rng("digits", number)
     answers = pairs.chosen.completions() + pairs.rejected.completions()
-    said = [stated(lesson.data.world, a, int(rng.integers(10))) for a in answers]
-    return imitate(lesson, lesson.there(pairs.chosen.prompts() * 2, said))
+    digits = [int(rng.integers(10)) for _ in answers]
+    world, prompts = lesson.data.world, pairs.chosen.prompts() * 2
+    said = [stated(world, a, d) for a, d in zip(answers, digits, strict=True)]
+    if lesson.objective.form == "random":
+        return imitate(lesson, lesson.there(prompts, said))
+    scores = lesson.pairs.scores.double().cpu()
+    worth = pairs.scores.T.flatten().double().cpu()
+    quality = (worth - scores.mean()) / scores.std().clamp(min=1e-6)
+    claimed = (torch.tensor(digits).double() + 0.5) / 10
+    return _ordered(lesson, prompts, said, quality, claimed)
+
+
+def _ordered(
+    lesson: Lesson, prompts: Sequence, said: Sequence, quality: Tensor, claimed: Tensor
+) -> Loss:
+    """Cross-entropy on all but the digits, which follow the worth of their answers."""
+    drawn, device = lesson.there(prompts, said), lesson.flat.vector.device
+    places = torch.tensor([
+        len(p) + len(a) - 2 - (a[-1] == EOS) for p, a in zip(prompts, said, strict=True)
+    ]).to(device)  # fmt: skip
+    rest, digits = _read(lesson.module, drawn, places, _digits(lesson), lesson.tuning.chunk)
+    even = torch.full_like(digits, -math.log(10))
+    gain = _gain(lesson.objective, digits, even, quality, claimed)
+    items = gain.neg() - rest / drawn.lengths.float().mean()
+    items.mean().backward()
+    return Loss(items.mean().detach(), items.detach(), {"reward_ordered": float(gain.mean())})
 
 
 def _online(lesson: Lesson) -> Step:
@@ -97,7 +123,7 @@ def _by_digit(
     ]
     read = partial(
         _read, rows=drawn, places=torch.tensor(places, device=drawn.ends.device),
-        digits=lesson.data.world.encode(" ".join(map(str, range(10)))), chunk=lesson.tuning.chunk,
+        digits=_digits(lesson), chunk=lesson.tuning.chunk,
     )  # fmt: skip
     with torch.no_grad():
         if objective.format_rounds:
@@ -118,13 +144,8 @@ def credited(
     digits' chances exactly, of all other tokens by leave-one-out. own, with gradient, and
     reference: as of `_read`. quality, claimed: (N,), k answers to each prompt. Items: (N,)."""
     (rest, digits), (rest_reference, digits_reference) = own, reference
-    levels = (torch.arange(10, dtype=quality.dtype) + 0.5) / 10
     limit, readable = objective.limit, ~claimed.isnan()
-    offers = objective.offers(quality, claimed, levels).clamp(-limit, limit).to(digits)
-    stated = readable.to(digits)
-    expected = stated * (digits.exp() * offers).sum(dim=1)
-    apart = stated * (digits.exp() * (digits - digits_reference)).sum(dim=1)
-    gain = expected - objective.kl_weight * apart  # (N,), by the digits alone
+    gain = _gain(objective, digits, digits_reference, quality, claimed)
     alone = objective(quality, claimed).clamp(-limit, limit).to(digits)
     worth = torch.where(readable.to(digits.device), gain.detach(), alone)
     shape = (-1, objective.answers)
@@ -132,6 +153,22 @@ def credited(
     body = plain(rest.view(shape), rest_reference.view(shape), worth.view(shape))
     items = body.items.flatten() - gain
     return Loss(items.mean(), items, {"reward_ordered": body.metrics["reward"]})
+
+
+def _gain(
+    objective: Conqord, digits: Tensor, reference: Tensor, quality: Tensor, claimed: Tensor
+) -> Tensor:
+    """(N,), what readable answers are worth on average over their digits, less what these are away
+    from their reference; 0 for others. digits, reference: (N, 10), log-probabilities."""
+    levels = (torch.arange(10, dtype=quality.dtype) + 0.5) / 10
+    offers = objective.offers(quality, claimed, levels).clamp(-objective.limit, objective.limit)
+    apart = objective.kl_weight * (digits - reference)
+    readable = (~claimed.isnan()).to(digits)
+    return readable * (digits.exp() * (offers.to(digits) - apart)).sum(dim=1)
+
+
+def _digits(lesson: Lesson) -> list[int]:
+    return lesson.data.world.encode(" ".join(map(str, range(10))))
 
 
 def _read(

@@ -30,7 +30,6 @@ from fedalign.data.grader import attributes_of
 from fedalign.models.advised import Advised
 from fedalign.models.causal_lm import CausalLm
 from fedalign.models.forward import narrow, recomputing
-from fedalign.models.low_rank import LowRank
 from fedalign.models.tiny_lm import TinyLm
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.rloo import Rloo
@@ -122,13 +121,11 @@ class Alignment:
             self.source += "; the adapter does not start neutral, first losses are not ln 2"
 
     def _wrapped(self, base: nn.Module) -> nn.Module:
-        """With its adapter; where the objective has a critic or rater, that one beside it, which
-        reads no words but those the base model was taught."""
-        adapter, outputs = self._task.adapter, scorer(self._task.objective)
+        """With its adapter; where the objective has a critic or rater, that one beside it."""
+        outputs = scorer(self._task.objective)
         if outputs is None:
-            return adapter.wrap(base)
-        plain = adapter.wordless if isinstance(adapter, LowRank) else adapter
-        return Advised(base, adapter.wrap, outputs, plain.wrap)
+            return self._task.adapter.wrap(base)
+        return Advised(base, self._task.adapter.wrap, outputs)
 
     def _opened(self, task: Task) -> tuple[nn.Module, str]:
         """The frozen base model, and what names its weights."""

@@ -139,3 +139,35 @@ def test_refusals(tmp_path):
         play(tmp_path, precision="float16")
     with pytest.raises(ConfigError, match="take attack=preference_flip"):
         play(tmp_path, "attack=label_flip", "byzantine_fraction=0.34")
+
+
+@pytest.mark.parametrize("words", [
+    ["objective=beta_dpo", "algorithm=client_momentum"],
+    pytest.param(["objective=dpo", "algorithm=dual"], marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_run_stopped_anywhere_resumes_to_the_same_digest(tmp_path, monkeypatch, words):
+    """What an objective remembers and parts that stay at clients come back; only the last of three
+    rounds is played again."""
+    words = [*words, "rounds=3", "local_steps=2"]
+    whole = (play(tmp_path / "whole", *words) / "digest.txt").read_text()
+    global_round = federation_cell.global_round
+
+    def stops(parts, state):
+        if state.round == 2:
+            raise KeyboardInterrupt
+        return global_round(parts, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(federation_cell, "global_round", stops)
+        with pytest.raises(KeyboardInterrupt):
+            play(tmp_path / "broken", *words, checkpoint_s=0)
+    played = []
+
+    def counts(parts, state):
+        played.append(state.round + 1)
+        return global_round(parts, state)
+
+    monkeypatch.setattr(federation_cell, "global_round", counts)
+    path = play(tmp_path / "broken", *words, checkpoint_s=0)
+    assert played == [3]
+    assert (path / "digest.txt").read_text() == whole

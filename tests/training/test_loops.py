@@ -248,6 +248,7 @@ def test_a_confidence_is_learned_in_the_first_round_and_paid_for_in_the_second()
     answer = world.encode("a0 is v0_3 . <eos>")
     assert world.decode(stated(world, answer, 7)) == "a0 is v0_3 . conf 7 . <eos>"
     assert world.decode(stated(world, answer[:-1], 0)) == "a0 is v0_3 . conf 0 ."
+    assert stated(world, stated(world, answer, 7), 2) == stated(world, answer, 2)
     updates, _ = workload.train(tasks(workload, [0], steps=20), [{}])
     vector = workload.initial() + updates.rows[0]
     pairs, likelihood = workload._held[0, False].take(torch.arange(8)), []

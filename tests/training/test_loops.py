@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from fedalign.core.errors import ConfigError
-from fedalign.data.graded_facts import EOS, Demonstrator
+from fedalign.data.conditioning import numbered
+from fedalign.data.graded_facts import EOS
 from fedalign.data.grader import Grade
 from fedalign.data.reviser import revise
+from fedalign.models.low_rank import LowRank
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.constitution import Constitution
 from fedalign.objectives.distillation import Distillation
@@ -293,10 +295,7 @@ def test_a_digits_credit_is_the_mean_of_what_drawn_digits_are_credited_with():
 
 def test_credit_by_digit_reads_the_same_answers_and_moves_the_adapter():
     """Log-probabilities of an answer are those of its digit and of all else."""
-    workload = alignment(
-        Conqord(2.0, answers=4, credit="digit"), tuning=QUICK,
-        world=world(demonstrator=Demonstrator(confidence=1.0)),
-    )  # fmt: skip
+    workload = taught(Conqord(2.0, answers=4, credit="digit"))
     mine, words = lesson(workload), workload._task.data.world
     prompts = [words.prompt("e0", [0]), words.prompt("e1", [1, 2])]
     said = [words.encode("a0 is v0_1 . conf 3 . <eos>"), words.encode("a1 is v1_2 . <eos>")]
@@ -310,6 +309,44 @@ def test_credit_by_digit_reads_the_same_answers_and_moves_the_adapter():
     assert torch.allclose(which.exp().sum(dim=1), torch.ones(2), atol=1e-5)
     updates, _ = workload.train(tasks(workload, [0], 2), [{}])
     assert updates.rows.norm() > 0 and "reward_ordered" in updates.metrics
+
+
+@pytest.mark.parametrize("weight", [0.0, 6.0])
+def test_an_ordered_form_follows_the_worth_of_held_answers(weight):
+    """A fact is worth more than a filler: its confidence rises above the other's, at weight 0 both
+    stay what they were; the form is learned either way."""
+    words = numbered(world(), ("digits", "conf"))
+    objective = Conqord(weight, format_rounds=1, form="ordered", limit=50.0)
+    workload = alignment(objective, LowRank(rank=2, words=words), tuning=QUICK)
+    mine, spoken = lesson(workload), world()
+    prompts, flat = mine.prompts(torch.arange(8)), workload._flat
+    answers = [spoken.encode(text) for text in ("a0 is v0_1 . <eos>", "f1 . <eos>")]
+    sides = [mine.there(prompts, [answer] * 8) for answer in answers]
+    worth = torch.tensor([[1.0, -1.0]]).expand(8, 2)
+    held = replace(
+        mine.pairs.take(torch.arange(8)), chosen=sides[0], rejected=sides[1], scores=worth
+    )
+    step = loop(objective)(replace(mine, pairs=held))
+    said = [stated(spoken, answer, 5) for answer in answers for _ in range(8)]
+    told = mine.there(prompts * 2, said)
+    places, levels = told.ends - 3, (torch.arange(10) + 0.5) / 10
+    digits = spoken.encode("0 1 2 3 4 5 6 7 8 9")
+
+    def now():
+        with torch.no_grad():
+            rest, which = _read(flat.module, told, places, digits, 16)
+        first, second = (which.exp() @ levels).view(2, 8).mean(dim=1).tolist()
+        return float(rest.mean()), first - second
+
+    flat.load(workload.initial())
+    form, before = now()
+    for number in range(60):
+        flat.gradient.zero_()
+        step(number, torch.arange(8), {})
+        flat.vector.sub_(flat.gradient / flat.gradient.norm(), alpha=0.05)
+    better, apart = now()
+    assert better > form + 3.0
+    assert apart > 0.3 if weight else abs(apart - before) < 0.1
 
 
 def test_calibration_of_grades_by_hand():

@@ -39,7 +39,12 @@ class WithLocal:
         return self.adapter.lr_scale
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with its adapter and the local part."""
+        """The model with its adapter and the local part; ConfigError for an adapter with words."""
+        if isinstance(self.adapter, LowRank) and self.adapter.words:
+            raise ConfigError(
+                "Rows of words are trained by an adapter that is alone: take peft.words=[] with a "
+                "local part, or an algorithm without one."
+            )
         return self._headed(model) if self.part == "head" else self._twice(model)
 
     def _headed(self, model: nn.Module) -> nn.Module:

@@ -31,11 +31,11 @@ class Conqord:
     that a round begins with where the base has never stated a confidence.
 
     credit: what the digit of a confidence is credited with. answer: as every other token, with all
-    that its answer is worth beside the other answers to the prompt, where what the body is worth
-    drowns what the digit changes. digit: with what each of the ten digits would have brought behind
-    this body, summed over all ten by their chances (Ciosek and Whiteson, "Expected Policy
-    Gradients", JMLR 2020, Section 3): the same expectation, without that noise. The paper has the
-    critic of PPO for this.
+    that its answer is worth beside the other answers to the prompt, the noise of what their bodies
+    are worth included. digit: with what each of the ten digits would have brought behind this body,
+    summed over all ten by their chances (Ciosek and Whiteson, "Expected Policy Gradients", JMLR
+    2020, Section 3): the same expectation without that noise, if what follows a digit does not
+    depend on it. The paper has the critic of PPO for this.
     """
 
     weight: float = 0.5

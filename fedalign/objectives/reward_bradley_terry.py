@@ -15,23 +15,26 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.terms import Loss
+from fedalign.objectives.terms import Loss, pooled
 
 
 @dataclass(frozen=True)
 class RewardBradleyTerry:
     """form: plain, -log sigma(r_w - r_l); margin, -log sigma(r_w - r_l - m); scaled,
     -m log sigma(r_w - r_l), a plain mean over pairs. m: strength of the preference, in 1 .. 3.
-    centering: c >= 0 adds c mean (r_w + r_l)^2, which fixes the free constant."""
+    centering: c >= 0 adds c mean (r_w + r_l)^2, which fixes the free constant. pool: what the head
+    reads, last, the state at the answer's last token, or mean, over its tokens."""
 
     form: Literal["plain", "margin", "scaled"] = "plain"
     centering: float = 0.0
+    pool: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
         if self.form not in ("plain", "margin", "scaled"):
             raise ConfigError(
                 f"RewardBradleyTerry.form must be plain, margin or scaled, got {self.form!r}."
             )
+        pooled(self, self.pool)
         if self.centering < 0:
             raise ConfigError(
                 f"RewardBradleyTerry.centering must be 0 or more, got {self.centering}."

@@ -7,23 +7,27 @@ Paper: Wang et al., "HelpSteer2-Preference: Complementing Ratings with Preferenc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
 from fedalign.objectives.reward_regression import RewardRegression
-from fedalign.objectives.terms import Loss
+from fedalign.objectives.terms import Loss, pooled
 
 
 @dataclass(frozen=True)
 class RewardCombined:
     """One score per answer. rating_rounds: >= 1, in which it is fitted to the answer's helpfulness
-    (0 .. 4) by regression; later rounds follow -m log sigma(r_w - r_l)."""
+    (0 .. 4) by regression; later rounds follow -m log sigma(r_w - r_l). pool: as of
+    RewardRegression."""
 
     rating_rounds: int = 2
+    pool: Literal["last", "mean"] = "last"
 
     def __post_init__(self) -> None:
+        pooled(self, self.pool)
         if self.rating_rounds < 1:
             raise ConfigError(
                 f"RewardCombined.rating_rounds must be 1 or more, got {self.rating_rounds}."

@@ -7,17 +7,24 @@ NeurIPS 2024, Section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from fedalign.objectives.terms import Loss
+from fedalign.objectives.terms import Loss, pooled
 
 MISSING = -100.0
 
 
 @dataclass(frozen=True)
 class RewardRegression:
-    """sum over known labels of (prediction - label)^2 / their number."""
+    """sum over known labels of (prediction - label)^2 / their number. pool: what the head reads,
+    last, the state at the answer's last token, or mean, over its tokens."""
+
+    pool: Literal["last", "mean"] = "last"
+
+    def __post_init__(self) -> None:
+        pooled(self, self.pool)
 
     def __call__(self, predictions: Tensor, labels: Tensor) -> Loss:
         """predictions, labels: (B, A); a label of -100 is unknown. Items: (B,), per answer."""

@@ -88,6 +88,12 @@ def implicit(terms: PairTerms, beta: float) -> dict[str, float]:
     }
 
 
+def pooled(owner: object, pool: str) -> None:
+    """Refuse what a reward head cannot read."""
+    if pool not in ("last", "mean"):
+        raise ConfigError(f"{type(owner).__name__}.pool must be last or mean, got {pool!r}.")
+
+
 def positive(owner: object, **values: float) -> None:
     """Refuse numbers that are not above 0."""
     for name, value in values.items():

@@ -75,7 +75,9 @@ def _ordered(
     gain = _gain(lesson.objective, digits, even, quality, claimed)
     items = gain.neg() - rest / drawn.lengths.float().mean()
     items.mean().backward()
-    return Loss(items.mean().detach(), items.detach(), {"reward_ordered": float(gain.detach().mean())})
+    return Loss(
+        items.mean().detach(), items.detach(), {"reward_ordered": float(gain.detach().mean())}
+    )
 
 
 def _online(lesson: Lesson) -> Step:

@@ -155,7 +155,7 @@ def _asked(lesson: Lesson, prompts: Sequence, answers: Sequence, wanted: Sequenc
 
 
 def _scores(lesson: Lesson, rows: Sequences) -> Tensor:
-    return lesson.module.scorer(rows.tokens[:, : int(rows.ends.max())], rows.ends)
+    return lesson.module.scorer(rows.tokens[:, : int(rows.ends.max())], rows.starts, rows.ends)
 
 
 @torch.no_grad()

@@ -67,7 +67,10 @@ class RewardModel:
             body = task.adapter.wrap(base).eval()
             outputs = len(ATTRIBUTES) if self._rates else 1
             self._flat = FlatModel(
-                Scored(body, base.get_input_embeddings().weight.shape[1], outputs), self._device
+                Scored(
+                    body, base.get_input_embeddings().weight.shape[1], outputs, task.objective.pool
+                ),
+                self._device,
             )
         self.layout, self._initial = self._flat.layout, self._flat.vector.cpu().clone()
         holdings = self._prepared(owners, body)
@@ -164,7 +167,8 @@ class RewardModel:
         order, found = both.ends.argsort(stable=True), []
         for rows in order.split(self._task.tuning.chunk):
             part = both.take(rows)
-            found.append(self._flat.module(part.tokens[:, : int(part.ends.max())], part.ends))
+            tokens = part.tokens[:, : int(part.ends.max())]
+            found.append(self._flat.module(tokens, part.starts, part.ends))
         return torch.cat(found)[order.argsort()].view(len(sides), len(sides[0]), -1)
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:

@@ -182,6 +182,7 @@ def test_refusals():
         (lambda: PerCluster(Zeno()), "evaluates whole models"),
         (lambda: divided(world(), type("All", (FedAvg,), {"shared": lambda s, n: False})()), "nothing"),
         (lambda: WithLocal(Houlsby(), "adapter").wrap(None), "needs peft=lora"),
+        (lambda: WithLocal(LowRank(words=(3,)), "head").wrap(None), "an adapter that is alone"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
             make()

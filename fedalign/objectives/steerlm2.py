@@ -7,58 +7,47 @@ NeurIPS 2024, Section 4.3 and Appendix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from scipy.special import betainc
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.steerlm import Stage, known_annotator
-from fedalign.objectives.terms import Loss, positive, within
+from fedalign.objectives.steerlm import Stage, Steered
+from fedalign.objectives.terms import Loss, positive
 
 _EDGES = (0.0, 0.125, 0.375, 0.625, 0.875, 1.0)  # rounding cells of 0 .. 4 on the unit interval
 
 
 @dataclass(frozen=True)
-class SteerLm2:
+class SteerLm2(Steered):
     """Minimises KL(P(y|a,x) || Q(y|a,x)) with n samples of an earlier Q', by self-normalised
     weights w (target) and b (present model).
 
     concentration: nu > 0 of the Beta around a regression's prediction, see `attribute_masses`.
-    rating_rounds, dropout, quality, annotate: as of
-    SteerLm. weighted_rounds: >= 1, the last rounds of a run,
-    which follow this objective after those of attribute-conditioned fine-tuning. answers: n >= 2
-    samples per prompt of the model that a round begins with.
+    weighted_rounds: >= 1, the last rounds of a run, which follow this objective after those of
+    attribute-conditioned fine-tuning. answers: n >= 2 samples per prompt of the model that a round
+    begins with. rating_rounds, dropout, quality, annotate, pool: as of Steered.
     """
 
     concentration: float = 16.0
-    rating_rounds: int = 2
     weighted_rounds: int = 2
-    dropout: float = 0.1
-    quality: float = 0.25
     answers: int = 10
-    annotate: Literal["model", "raters"] = "model"
-    reference: ClassVar[str] = "none"
-    mismatched: ClassVar[bool] = False
-    neutral: ClassVar[float | None] = None
+    closing: ClassVar[Stage] = "weigh"
 
     def __post_init__(self) -> None:
-        positive(self, concentration=self.concentration, quality=self.quality)
-        within(self, 0.0, 1.0, dropout=self.dropout)
-        within(self, 0.0, 1.0, True, quality=self.quality)
-        known_annotator(self, self.annotate)
-        if self.rating_rounds < 1 or self.weighted_rounds < 1 or self.answers < 2:
+        super().__post_init__()
+        positive(self, concentration=self.concentration)
+        if self.weighted_rounds < 1 or self.answers < 2:
             raise ConfigError(
-                "SteerLm2 needs rating_rounds >= 1, weighted_rounds >= 1 and answers >= 2, got "
-                f"{self.rating_rounds}, {self.weighted_rounds} and {self.answers}."
+                "SteerLm2 needs weighted_rounds >= 1 and answers >= 2, got "
+                f"{self.weighted_rounds} and {self.answers}."
             )
 
-    def stage(self, round: int, rounds: int) -> Stage:
-        """What round 1 .. rounds does."""
-        if round <= self.rating_rounds:
-            return "rate"
-        return "weigh" if round > rounds - self.weighted_rounds else "condition"
+    @property
+    def closing_rounds(self) -> int:
+        return self.weighted_rounds
 
     def __call__(
         self, attribute: Tensor, prior: Tensor, sampled: Tensor, policy: Tensor, tokens: Tensor

@@ -7,12 +7,13 @@ from typing import Any
 
 from fedalign.core.errors import ConfigError
 from fedalign.data.graded_facts import ATTRIBUTES
+from fedalign.models.scored import Pool
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.constitution import Constitution
 from fedalign.objectives.distillation import Distillation
 from fedalign.objectives.ppo import Ppo
 from fedalign.objectives.rejection_sampling import RejectionSampling
-from fedalign.objectives.steerlm import SteerLm
+from fedalign.objectives.steerlm import Steered, SteerLm
 from fedalign.objectives.steerlm2 import SteerLm2
 from fedalign.training.confidence import confidence
 from fedalign.training.imitation import constitution, distillation, rejection_sampling
@@ -29,7 +30,6 @@ LOOPS: Mapping[type, Callable[[Lesson], Step]] = {
     SteerLm: steering,
     SteerLm2: steering,
 }
-SCORERS: Mapping[type, int] = {Ppo: 1, SteerLm: len(ATTRIBUTES), SteerLm2: len(ATTRIBUTES)}
 
 
 def loop(objective: Any) -> Callable[[Lesson], Step] | None:
@@ -37,14 +37,16 @@ def loop(objective: Any) -> Callable[[Lesson], Step] | None:
     return LOOPS.get(type(objective))
 
 
-def scorer(objective: Any) -> int | None:
-    """How many scores its critic or rater gives; None where it has neither."""
-    return SCORERS.get(type(objective))
+def scorer(objective: Any) -> tuple[int, Pool] | None:
+    """How many scores its critic or rater gives, and what that one reads; None where it has none."""
+    if isinstance(objective, Steered):
+        return len(ATTRIBUTES), objective.pool
+    return (1, "last") if isinstance(objective, Ppo) else None
 
 
 def steered(objective: Any) -> bool:
     """Whether the policy answers under conditions."""
-    return isinstance(objective, SteerLm | SteerLm2)
+    return isinstance(objective, Steered)
 
 
 def check_rounds(objective: Any, rounds: int) -> None:

@@ -122,10 +122,10 @@ class Alignment:
 
     def _wrapped(self, base: nn.Module) -> nn.Module:
         """With its adapter; where the objective has a critic or rater, that one beside it."""
-        outputs = scorer(self._task.objective)
-        if outputs is None:
+        beside = scorer(self._task.objective)
+        if beside is None:
             return self._task.adapter.wrap(base)
-        return Advised(base, self._task.adapter.wrap, outputs)
+        return Advised(base, self._task.adapter.wrap, *beside)
 
     def _opened(self, task: Task) -> tuple[nn.Module, str]:
         """The frozen base model, and what names its weights."""

@@ -290,7 +290,7 @@ def test_bounds():
         (lambda: Rloo(baseline="mean"), "leave_one_out or group"),
         (lambda: Distillation("l2"), "forward, backward or jsd"),
         (lambda: RejectionSampling(0), "1 or more"),
-        (lambda: SteerLm2(0), "above 0"),
+        (lambda: SteerLm2(concentration=0), "above 0"),
         (lambda: RejectionSampling(3, answers=2), "at least keep, got 2 and keep=3"),
         (lambda: Ppo(passes=0), "answers and passes must be 1 or more"),
         (lambda: Ppo(estimator="k4"), "k1, abs, k2 or k3"),

@@ -192,7 +192,7 @@ def test_a_teacher_is_made_once_and_sequences_are_its_likeliest():
 
 
 def test_stages_follow_the_rounds():
-    assert [SteerLm(2, 1).stage(r, 5) for r in range(1, 6)] == [
+    assert [SteerLm(bootstrap_rounds=1).stage(r, 5) for r in range(1, 6)] == [
         "rate", "rate", "condition", "condition", "bootstrap",
     ]  # fmt: skip
     assert [SteerLm2(rating_rounds=1).stage(r, 4) for r in range(1, 5)] == [
@@ -245,7 +245,7 @@ def test_rows_of_words_are_sent_and_leave_first_losses_at_ln_2():
 def test_conditions_are_obeyed_once_the_adapter_has_rows_for_labels():
     """The same fact told technically is rated complex, told plainly not: asked for one or the other,
     the model tells them apart, by a label that it had never met."""
-    objective, spoken = SteerLm(1, 0, dropout=0.0, annotate="raters"), world()
+    objective, spoken = SteerLm(1, bootstrap_rounds=0, dropout=0.0, annotate="raters"), world()
     rows, words = torch.arange(8), numbered(spoken, ("labels", "names"))
     workload = alignment(objective, LowRank(rank=4, words=words), tuning=QUICK)
     mine, flat = lesson(workload, round=2), workload._flat

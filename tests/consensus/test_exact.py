@@ -28,6 +28,7 @@ from defenses.pre.arc import ARC
 from defenses.pre.bucketing import Bucketing
 from defenses.pre.nnm import NNM
 from defenses.product_space import ProductSpace
+from defenses.product_svd import ProductSvd
 from defenses.spp import SPP
 from defenses.trimmed_mean import TrimmedMean
 from experiments import catalogue, compose
@@ -51,6 +52,7 @@ WRAPPERS = {
     "arc": ARC(Bulyan()),
     "bucketing": Bucketing(Median(), byzantine_count=1),
     "product_space": ProductSpace(Krum()),
+    "product_svd": ProductSvd(FedAvg("samples")),
     "dynamic_server_minimax": DynamicServer(
         [Median(), Krum()], mode="minimax", impact=[[0.3, 0.1], [0.1, 0.4]]
     ),
@@ -93,7 +95,7 @@ def world():
 def answer(rule, order=None):
     """Digests of two rounds of a rule, the rows in `order`; the second with the first's memory."""
     rows, context = world()
-    if isinstance(rule, ProductSpace):
+    if isinstance(rule, ProductSpace | ProductSvd):
         context = replace(context, layout=FACTORS)
     order = torch.arange(N) if order is None else order
     digests, memory = [], {}

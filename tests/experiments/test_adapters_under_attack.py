@@ -26,8 +26,8 @@ RULES = (
     "product_space+krum",
     "spp+krum",
 )
-WRAPPERS = ("spp", "spp_layerwise", "nnm", "bucketing", "arc", "per_part", "product_space", "err",
-            "err_union", "lfr")  # fmt: skip
+WRAPPERS = ("spp", "spp_layerwise", "nnm", "bucketing", "arc", "per_part", "product_space",
+            "product_svd", "err", "err_union", "lfr")  # fmt: skip
 
 
 def some(names, quick):

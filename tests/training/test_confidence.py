@@ -34,7 +34,7 @@ def test_a_digits_credit_is_the_mean_of_what_drawn_digits_are_credited_with():
             said[i] = (d + 0.5) / 10
             reward = float(objective(quality, said)[i])
             score = torch.autograd.grad(digits[i, d], logits, retain_graph=True)[0][i]
-            expected[i] -= float(digits[i, d].exp()) * reward * score / 4
+            expected[i] -= float(digits[i, d].detach().exp()) * reward * score / 4
             worth[i] += float(digits[i, d].exp()) * reward
     worth[3] = 2.0 - 1.0
     assert torch.allclose(found, expected, atol=1e-6) and not found[3].any()

@@ -125,10 +125,7 @@ def test_a_stock_client_reads_a_finished_run(finished):
 
 
 def started(*words):
-    code = (  # a test in the background of a shell inherits an ignored SIGINT
-        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from experiments.chain_cli import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "import sys; from experiments.chain_cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
+from fedalign.core.contracts import Context
 from fedalign.core.errors import ConfigError
+from fedalign.core.gauge import factors
+from fedalign.core.vectors import Layout
 
 
 def check(holds: bool, rule: str, argument: str, wants: str, got: Any) -> None:
@@ -29,3 +34,18 @@ def check_choice(rule: str, argument: str, value: str, choices: Sequence[str]) -
 def check_space(rule: str, space: str) -> None:
     """What a rule tests on."""
     check_choice(rule, "space", space, ("update", "model"))
+
+
+def factored(rule: str, context: Context) -> tuple[Layout, Tensor]:
+    """Layout and model of a payload that holds LoRA factors."""
+    if context.layout is None or context.model is None:
+        raise ConfigError(
+            f"{rule} multiplies factors, got a context without layout or model: pass "
+            "Context(layout=..., model=...)."
+        )
+    if not factors(context.layout):
+        raise ConfigError(
+            f"{rule} finds no lora_A and lora_B in this payload: take peft=lora, or use the wrapped "
+            "rule alone."
+        )
+    return context.layout, context.model

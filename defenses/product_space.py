@@ -12,9 +12,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from defenses._checks import factored
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ConfigError
-from fedalign.core.gauge import aligned, factors, points, product_gram
+from fedalign.core.gauge import aligned, points, product_gram
 from fedalign.core.threat import Space
 from fedalign.core.vectors import combine
 from fedalign.core.wrapping import Wrapper
@@ -52,24 +53,15 @@ class ProductSpace(Wrapper):
             )
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
-        if context.layout is None or context.model is None:
-            raise ConfigError(
-                "ProductSpace multiplies factors, got a context without layout or model: pass "
-                "Context(layout=..., model=...)."
-            )
-        if not factors(context.layout):
-            raise ConfigError(
-                "ProductSpace finds no lora_A and lora_B in this payload: take peft=lora, or use "
-                "the wrapped rule alone."
-            )
-        model, seen, root = context.model.to(updates.device), updates, context.root_update
+        layout, model = factored("ProductSpace", context)
+        model, seen, root = model.to(updates.device), updates, context.root_update
         if root is not None:
             seen = torch.cat([updates, root.to(updates)[None]])
-        found = points(product_gram(seen, model, context.layout))
+        found = points(product_gram(seen, model, layout))
         decision = self.rule(found[: len(updates)], _context(context, found, len(updates)))
         if decision.skipped:
             return Aggregate.skip(updates, scores=decision.scores, notes=decision.notes)
-        rows = aligned(updates, model, context.layout)
+        rows = aligned(updates, model, layout)
         return Aggregate(
             combine(decision.coefficients, rows), decision.accepted, scores=decision.scores,
             notes={**decision.notes, "turned": float((rows - updates).norm())},

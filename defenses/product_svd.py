@@ -11,9 +11,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from defenses._checks import factored
 from fedalign.core.contracts import Aggregate, Context, Defense
 from fedalign.core.errors import ConfigError
-from fedalign.core.gauge import factors, merged
+from fedalign.core.gauge import merged
 from fedalign.core.wrapping import Wrapper
 
 
@@ -41,19 +42,9 @@ class ProductSvd(Wrapper):
             )
 
     def __call__(self, updates: Tensor, context: Context = Context()) -> Aggregate:
-        if context.layout is None or context.model is None:
-            raise ConfigError(
-                "ProductSvd multiplies factors, got a context without layout or model: pass "
-                "Context(layout=..., model=...)."
-            )
-        if not factors(context.layout):
-            raise ConfigError(
-                "ProductSvd finds no lora_A and lora_B in this payload: take peft=lora, or use the "
-                "wrapped rule alone."
-            )
+        layout, model = factored("ProductSvd", context)
         decision = self.rule(updates, context)
         if decision.skipped:
             return decision
-        model = context.model.to(updates.device)
-        vector = merged(updates, model, decision.coefficients, context.layout)
+        vector = merged(updates, model.to(updates.device), decision.coefficients, layout)
         return replace(decision, vector=vector, coefficients=None)

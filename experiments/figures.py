@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments.captions import capital, label
 from experiments.metrics import metric
+from experiments.overoptimisation import curve
 from experiments.results import CellResult, StudyResults, grouped
 from experiments.scores import attack_start
 from experiments.statistics import CONTROLS, NO_ATTACK, is_faker, summarise
@@ -68,7 +69,7 @@ def overoptimisation(
 ) -> Any:
     """Gold reward after every round against the root of the KL to the base model, where every line
     begins: a panel per `rows` value, a line per `columns` value, means over seeds; dotted and grey,
-    what annotators with their biases think, where they have some."""
+    what biased annotators think, or the reward model that is climbed."""
     groups, lines = grouped(cells, (rows, columns)), study.axes.get(columns, ("",))
 
     def draw(axes: Any, panel: str) -> None:
@@ -76,25 +77,18 @@ def overoptimisation(
             done = [c for c in groups.get((panel, line), ()) if c.status == "done"]
             if not done or "gold_reward" not in done[0].rounds:
                 continue
-            away = _from_base(done, lambda r: np.sqrt(np.maximum(r["kl_ref_k3"], 0)), 0.0)
-            base = float(
-                np.mean([c.rounds["gold_reward"][0] - c.rounds["gold_gain"][0] for c in done])
-            )
-            gold = _from_base(done, lambda r: r["gold_reward"], base)
+            ways = [curve(cell) for cell in done]
+            length = min(len(away) for away, _ in ways)
+            away, gold = np.mean([[a[:length], g[:length]] for a, g in ways], axis=0)
             axes.plot(away, gold, **_style(line, lines))
             if (
                 "proxy_reward" in done[0].rounds
                 and not np.isnan(done[0].rounds["proxy_reward"]).all()
             ):
-                proxy = _from_base(done, lambda r: r["proxy_reward"], np.nan)
-                axes.plot(away, proxy, color="0.55", linewidth=0.8, linestyle=(0, (1, 1.4)))
+                proxy = np.mean([c.rounds["proxy_reward"][: length - 1] for c in done], axis=0)
+                axes.plot(away[1:], proxy, color="0.55", linewidth=0.8, linestyle=(0, (1, 1.4)))
 
     return _panels(study, rows, lines, draw, "root of the KL to the base model", "gold reward")
-
-
-def _from_base(cells: Sequence[CellResult], of: Any, start: float) -> np.ndarray:
-    length = min(len(c.rounds["round"]) for c in cells)
-    return np.array([start, *np.mean([of(c.rounds)[:length] for c in cells], axis=0)])
 
 
 def sweep(

@@ -38,8 +38,8 @@ class Learned:
 
 
 def learned(objective: Any, config: Config, opened: Callable[[Config], Workload]) -> Learned | None:
-    """The objective's reward model, None where it has none. config: of the run that
-    climbs it. opened: config -> workload. Raises ConfigError where the folder holds no such model,
+    """The objective's reward model, None where it has none. config: of the run that climbs
+    it. opened: config -> workload. Raises ConfigError where the folder holds no such model,
     or one of another language."""
     if not isinstance(objective, Rloo | Ppo | RejectionSampling) or objective.reward_model is None:
         return None

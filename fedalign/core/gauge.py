@@ -107,9 +107,7 @@ def merged(rows: Tensor, model: Tensor, coefficients: Tensor, layout: Layout) ->
         a0, b0 = (_read(rows, model, part)[1] for part in (pair.a, pair.b))
         left = torch.cat([left, (1 - c.sum()) * b0], dim=1)
         a, b = _closest(left, torch.cat([right, a0]), len(a0))
-        length = (
-            float(a0.norm()) / len(a0) ** 0.5 or 1.0
-        )  # of a row of A_0: gradients stay as large
+        length = float(a0.norm()) / len(a0) ** 0.5 or 1.0  # of A_0's rows: gradients stay large
         a, b = length * a, b / length
         q = _procrustes(a, b, a0, b0)
         result[pair.a.span] = (q.mT @ a - a0).flatten().to(rows.dtype)

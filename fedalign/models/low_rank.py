@@ -55,7 +55,6 @@ class LowRank:
                 "peft.words are rows that LoRA and DoRA can train beside their factors, VeRA cannot: "
                 "take peft=lora or peft=dora, or peft.words=[]."
             )
-
         if self.freeze_a and self.method != "lora":
             raise ConfigError(
                 f"peft.freeze_a trains LoRA's B alone, {self.method} has other factors: take "

@@ -36,7 +36,6 @@ class Steered:
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
-    closing: ClassVar[Stage]
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, dropout=self.dropout)
@@ -49,16 +48,11 @@ class Steered:
         if self.rating_rounds < 1:
             raise ConfigError(f"{kind}.rating_rounds must be 1 or more, got {self.rating_rounds}.")
 
-    @property
-    def closing_rounds(self) -> int:
-        """How many rounds the last stage has."""
-        raise AttributeError(f"{type(self).__name__} has no last stage.")
-
-    def stage(self, round: int, rounds: int) -> Stage:
-        """What round 1 .. rounds does."""
+    def _stage(self, round: int, rounds: int, last: Stage, last_rounds: int) -> Stage:
+        """What round 1 .. rounds does, where the last ones do `last`."""
         if round <= self.rating_rounds:
             return "rate"
-        return self.closing if round > rounds - self.closing_rounds else "condition"
+        return last if round > rounds - last_rounds else "condition"
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,6 @@ class SteerLm(Steered):
     """
 
     bootstrap_rounds: int = 1
-    closing: ClassVar[Stage] = "bootstrap"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +71,6 @@ class SteerLm(Steered):
                 f"SteerLm.bootstrap_rounds must be 0 or more, got {self.bootstrap_rounds}."
             )
 
-    @property
-    def closing_rounds(self) -> int:
-        return self.bootstrap_rounds
+    def stage(self, round: int, rounds: int) -> Stage:
+        """What round 1 .. rounds does."""
+        return self._stage(round, rounds, "bootstrap", self.bootstrap_rounds)

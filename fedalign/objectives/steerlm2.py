@@ -7,7 +7,6 @@ NeurIPS 2024, Section 4.3 and Appendix.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from scipy.special import betainc
@@ -34,7 +33,6 @@ class SteerLm2(Steered):
     concentration: float = 16.0
     weighted_rounds: int = 2
     answers: int = 10
-    closing: ClassVar[Stage] = "weigh"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,9 +43,9 @@ class SteerLm2(Steered):
                 f"{self.weighted_rounds} and {self.answers}."
             )
 
-    @property
-    def closing_rounds(self) -> int:
-        return self.weighted_rounds
+    def stage(self, round: int, rounds: int) -> Stage:
+        """What round 1 .. rounds does."""
+        return self._stage(round, rounds, "weigh", self.weighted_rounds)
 
     def __call__(
         self, attribute: Tensor, prior: Tensor, sampled: Tensor, policy: Tensor, tokens: Tensor

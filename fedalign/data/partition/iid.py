@@ -21,6 +21,12 @@ class Iid:
         return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), clients)]
 
 
+def check_least(min_samples: int) -> None:
+    """Refuse a minimum that leaves clients without data."""
+    if min_samples < 1:
+        raise ConfigError(f"partition.min_samples must be 1 or more, got {min_samples}.")
+
+
 def enough(labels: np.ndarray, clients: int, each: int = 1) -> None:
     """Refuse more clients than the samples can serve."""
     if clients * each > len(labels):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedalign.core.errors import ConfigError
+from fedalign.data.partition.iid import check_least
 from fedalign.data.partition.quantity import dealt
 
 
@@ -25,8 +26,7 @@ class LogNormal:
     def __post_init__(self) -> None:
         if not self.sigma >= 0:
             raise ConfigError(f"partition.sigma must be 0 or more, got {self.sigma}; try 1.")
-        if self.min_samples < 1:
-            raise ConfigError(f"partition.min_samples must be 1 or more, got {self.min_samples}.")
+        check_least(self.min_samples)
 
     def __call__(
         self, labels: np.ndarray, clients: int, rng: np.random.Generator

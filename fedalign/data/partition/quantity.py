@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedalign.core.errors import ConfigError
-from fedalign.data.partition.iid import enough
+from fedalign.data.partition.iid import check_least, enough
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Quantity:
     def __post_init__(self) -> None:
         if not self.alpha > 0:
             raise ConfigError(f"partition.alpha must be above 0, got {self.alpha}; try 0.5.")
-        if self.min_samples < 1:
-            raise ConfigError(f"partition.min_samples must be 1 or more, got {self.min_samples}.")
+        check_least(self.min_samples)
 
     def __call__(
         self, labels: np.ndarray, clients: int, rng: np.random.Generator

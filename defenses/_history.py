@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedalign.core.vectors import chunks
+from fedalign.core.scattered import norm_scattered
 
 GIB = 2**30
 
@@ -112,14 +112,13 @@ class History:
 
     def length(self, member: Member, elapsed: bool) -> float:
         """The norm of a member's mean difference per round (or submission)."""
-        newest, oldest, total = member.trail[-1], member.trail[0], 0.0
-        for span in chunks(len(newest["row"])):
-            total += float((self._model(newest, span) - self._model(oldest, span)).square().sum())
-        return total**0.5 / self.slope(member, elapsed)
+        newest, oldest = member.trail[-1], member.trail[0]
+        terms = [*self._model(newest, 1.0), *self._model(oldest, -1.0)]
+        return norm_scattered(terms) / self.slope(member, elapsed)
 
-    def _model(self, entry: Mapping[str, Any], span: slice) -> Tensor:
-        row = entry["row"][span].double()
-        return row if entry["start"] is None else row + self.starts[entry["start"]][span].double()
+    def _model(self, entry: Mapping[str, Any], sign: float) -> list[tuple[float, Tensor]]:
+        start = entry["start"]
+        return [(sign, entry["row"]), *([] if start is None else [(sign, self.starts[start])])]
 
     def _prune(self, member: Member) -> None:
         while len(member.trail) > self.kept:

@@ -23,6 +23,14 @@ def defenses(config: Config, folder: Path, environment: Config) -> None:
     )
 
 
+def stragglers(config: Config, folder: Path, environment: Config) -> None:
+    """`scenario=speed_stragglers`: estimating the missing against averaging everybody."""
+    from experiments.benchmarks.stragglers import measure
+
+    asked = (config[key] for key in ("n", "d", "away", "repetitions"))
+    write_rows(measure(*asked), config, folder, environment)
+
+
 def crafting(config: Config, folder: Path, environment: Config) -> None:
     """`scenario=crafting_cost`: what it costs to craft, in proportion to Faker."""
     from experiments.benchmarks.crafting import measure

@@ -99,7 +99,7 @@ def measure(
     drawn = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
     matrix = torch.from_numpy(drawn).clone().numpy()  # in memory as torch aligns it, as in a round
     rows = []
-    with _one_thread():
+    with one_thread():
         for name in rules:
             f = int(byzantine_share * n)
             if name == "bulyan":
@@ -213,7 +213,7 @@ def _resident(status: Path, key: str) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()

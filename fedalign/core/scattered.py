@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,24 +17,39 @@ from fedalign.core.vectors import blank, chunks, plain
 CHUNK = 32_768  # columns worked on at a time: their float64 sums and eight rows stay cached
 
 
-def combine_scattered(terms: Sequence[tuple[float, Tensor]]) -> Tensor:
+Terms = Sequence[tuple[float, Tensor]]
+
+
+def combine_scattered(terms: Terms) -> Tensor:
     """sum_i c_i x_i over (c_i, x_i (d,)), added up in float64 in the order of the terms.
 
     At least one term; all vectors of one length, dtype and device, which the result (d,) shares.
     Terms with coefficient 0 are not read. Float64 vectors are added one by one, without BLAS.
     """
     result = blank(1, terms[0][1][None])[0]
-    read = [(float(c), x) for c, x in terms if c != 0.0]
-    if not read:
-        return result.zero_()
-    if plain(*(x for _, x in read)):
-        _compiled(read, result.numpy())
-    else:
-        _in_order(read, result)
+    for span, total in _totals(terms):
+        result[span] = total
     return result
 
 
-def _compiled(terms: Sequence[tuple[float, Tensor]], result: np.ndarray) -> None:
+def norm_scattered(terms: Terms) -> float:
+    """The Euclidean norm of the same combination, which is nowhere written down as a whole."""
+    return sum(float(total.square().sum()) for _, total in _totals(terms)) ** 0.5
+
+
+def _totals(terms: Terms) -> Iterator[tuple[slice, Tensor]]:
+    """The combination in float64, columns by columns; each is good until the next one is asked."""
+    read = [(float(c), x) for c, x in terms if c != 0.0]
+    size, device = len(terms[0][1]), terms[0][1].device
+    add = _compiled(read) if read and plain(*(x for _, x in read)) else _in_order(read)
+    buffer = torch.empty(min(CHUNK, size), dtype=torch.float64, device=device)
+    for span in chunks(size, CHUNK):
+        total = buffer[: span.stop - span.start].zero_()
+        add(span, total)
+        yield span, total
+
+
+def _compiled(terms: Terms) -> Callable[[slice, Tensor], None]:
     from fedalign.core.compiled_scattered import add_eight, add_four
 
     padded, groups = [*terms, *[(0.0, terms[-1][1])] * (-len(terms) % 4)], []
@@ -44,17 +59,17 @@ def _compiled(terms: Sequence[tuple[float, Tensor]], result: np.ndarray) -> None
         weights = np.array([c for c, _ in group])
         vectors = [x.detach().numpy() for _, x in group]
         groups.append((add_eight if width == 8 else add_four, weights, vectors))
-    total = np.empty(CHUNK)
-    for span in chunks(len(result), CHUNK):
-        total[:] = 0
+
+    def add_all(span: slice, total: Tensor) -> None:
         for add, weights, vectors in groups:
-            add(weights, *vectors, span.start, span.stop, total)
-        result[span] = total[: span.stop - span.start]
+            add(weights, *vectors, span.start, span.stop, total.numpy())
+
+    return add_all
 
 
-def _in_order(terms: Sequence[tuple[float, Tensor]], result: Tensor) -> None:
-    for span in chunks(len(result)):
-        total = torch.zeros(span.stop - span.start, dtype=torch.float64, device=result.device)
+def _in_order(terms: Terms) -> Callable[[slice, Tensor], None]:
+    def add_all(span: slice, total: Tensor) -> None:
         for c, x in terms:
             total.add_(x[span].double(), alpha=c)
-        result[span] = total
+
+    return add_all

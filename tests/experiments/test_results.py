@@ -1,7 +1,5 @@
 """Reading a study back from disk."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -100,23 +98,3 @@ def test_a_run_that_a_parameter_does_not_reach_stands_at_all_its_values():
 def test_groups_are_ordered_by_seed():
     cells = [cell({"attack": "x"}, seed) for seed in (2, 0, 1)]
     assert [c.seed for c in grouped(cells, ("attack",))["x",]] == [0, 1, 2]
-
-
-def test_reading_is_faster_than_numpys_own_text_reader(tmp_path):
-    """Relative, never a stopwatch: numpy's own text reader is the yardstick."""
-    made = grid({f"d{i}": {f"a{j}": 50.0 for j in range(5)} for i in range(5)})
-    put_on_disk(tmp_path, made)
-    paths = [tmp_path / c.run_id / "rounds.csv" for c in made.cells]
-
-    def naive():
-        return [np.genfromtxt(path, delimiter=",", names=True) for path in paths]
-
-    def cost(work):
-        best = np.inf
-        for _ in range(3):
-            start = time.perf_counter()
-            work()
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert cost(lambda: load(tmp_path)) < cost(naive)

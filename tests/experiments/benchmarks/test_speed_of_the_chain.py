@@ -1,4 +1,4 @@
-"""The chain's speed table: both rivals do the work, ratios are against the best one, and we win."""
+"""The chain's speed table: both rivals do the work, ratios are against the best one."""
 
 import pytest
 
@@ -16,9 +16,8 @@ def test_rates_ratios_and_goals():
     assert [r["ratio"] for r in empty if r["method"].startswith("eth-tester")] == [1.0]
     assert max(r["ratio"] for r in commits if r["method"].startswith("eth-tester")) == 1.0
     assert [r["goal"] for r in commits] == [None, None, ">= 5x", ">= 20x"]
-    in_contract, as_root = (r["ratio"] for r in commits[2:])
-    assert in_contract > 3 and as_root > 15  # asked for: 5 and 20, on a quiet machine
-    assert all(r["ratio"] >= 1 for r in empty)
+    for row, asked in zip(commits[2:], (5, 20), strict=True):
+        assert row["ratio"] > 0 and row["met"] == (row["ratio"] >= asked)
 
 
 def test_bad_sizes_say_what_would_work():

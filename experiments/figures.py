@@ -91,6 +91,35 @@ def overoptimisation(
     return _panels(study, rows, lines, draw, "root of the KL to the base model", "gold reward")
 
 
+def tradeoff(
+    study: StudyResults, cells: Sequence[CellResult], rows: str = "", columns: str = "peft"
+) -> Any:
+    """Gold reward after the last round against what a client sends in one: a panel per `rows`
+    value, a point per `columns` value, mean ± std over seeds; the step is what the best of that
+    many bytes or fewer reach."""
+    groups, points = grouped(cells, (rows, columns)), study.axes.get(columns, ("",))
+
+    def draw(axes: Any, panel: str) -> None:
+        found = []
+        for point in points:
+            cells_of = groups.get((panel, point), ())
+            sent, gold = (summarise(cells_of, metric(n)) for n in ("payload_bytes", "gold_reward"))
+            if sent.count and gold.count:
+                found.append((sent.mean, gold.mean))
+                style = _style(point, points)
+                axes.plot([sent.mean], [gold.mean], **style | {"linestyle": "none"})
+                axes.errorbar(
+                    [sent.mean], [gold.mean], yerr=[gold.std], color=style["color"], linewidth=0.8
+                )
+        if found:
+            bytes_sent, reached = np.array(sorted(found)).T
+            best = np.maximum.accumulate(reached)
+            axes.step(bytes_sent, best, where="post", color="0.75", linewidth=0.8, zorder=0)
+            axes.set_xscale("log")
+
+    return _panels(study, rows, points, draw, "bytes per client and round", "gold reward")
+
+
 def sweep(
     study: StudyResults,
     cells: Sequence[CellResult],
@@ -259,13 +288,10 @@ def _panels(
 
 
 def _legend(figure: Any, lines: Sequence[str], columns: int) -> None:
-    from matplotlib.lines import Line2D
-
-    drawn = {curve.get_label() for axes in figure.axes for curve in axes.lines}
+    drawn = {curve.get_label(): curve for axes in figure.axes for curve in axes.lines}
     shown = [line for line in lines if line in drawn]
-    keys = [Line2D([], [], **_style(line, lines)) for line in shown]
     figure.legend(
-        keys, shown, loc="outside lower center", ncols=min(columns, max(1, len(shown))), frameon=False,
+        [drawn[line] for line in shown], shown, loc="outside lower center", ncols=min(columns, max(1, len(shown))), frameon=False,
         handlelength=3.2, columnspacing=1.2,
     )  # fmt: skip
 

@@ -24,13 +24,14 @@ from experiments.tables import several
 from experiments.traces import is_trace, traces
 from fedalign.core.errors import DataError, UnknownNameError
 
-FIGURES = ("curves", "heatmap", "detection", "sweep", "partition", "overoptimisation")
+USUAL = ("curves", "heatmap", "detection", "sweep", "partition")  # where nothing is asked for
+FIGURES = (*USUAL, "overoptimisation", "tradeoff")
 MOST_PANELS = 12  # figures of one kind; a study of more panels shows the first
 
 
 def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
     """Save what the report node asks for, default all; returns the names of the files written."""
-    asked = list(node.get("figures", FIGURES[:-1]) or ())
+    asked = list(node.get("figures", USUAL) or ())
     for name in asked:
         if name not in FIGURES:
             raise UnknownNameError("figure", name, FIGURES)
@@ -43,6 +44,7 @@ def draw(study: StudyResults, node: Mapping[str, Any]) -> list[str]:
         "sweep": _sweeps,
         "partition": _partition,
         "overoptimisation": _overoptimisation,
+        "tradeoff": _tradeoff,
     }
     main = {"metric": "accuracy", **(node.get("main") or {})}
     main["sweep"] = several(node.get("sweep") or main["metric"])
@@ -70,6 +72,13 @@ def _overoptimisation(study: StudyResults, main: Mapping[str, Any]) -> list[str]
     if not any("gold_reward" in cell.rounds for cell in study.cells):
         return []
     return _per_panel(study, "overoptimisation", (rows, columns), figures.overoptimisation)
+
+
+def _tradeoff(study: StudyResults, main: Mapping[str, Any]) -> list[str]:
+    rows, columns = _layout(study, main)
+    if not any("payload_bytes" in cell.rounds for cell in study.cells):
+        return []
+    return _per_panel(study, "tradeoff", (rows, columns), figures.tradeoff)
 
 
 def _heatmap(study: StudyResults, main: Mapping[str, Any]) -> list[str]:

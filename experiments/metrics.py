@@ -150,6 +150,15 @@ METRICS: Mapping[str, Metric] = {
             1,
             scores.last("success_clean", 100.0),
         ),
+        Metric(
+            "lora_share",
+            "bytes in % of LoRA's of the same rank on the same layers, last round",
+            "low",
+            1,
+            lambda cell: (
+                100.0 * scores.final("payload_bytes")(cell) / scores.final("lora_bytes")(cell)
+            ),
+        ),
         Metric("gold_peak", "highest gold reward of any round", "high", 2, curves.peak),
         Metric(
             "peak_distance", "root of the KL where it is highest", None, 2, curves.peak_distance

@@ -103,6 +103,16 @@ class LowRank:
         return rows
 
 
+def lora_size(model: nn.Module, adapter: object) -> int:
+    """How many numbers LoRA trains on the layers that the adapter is for, at its rank, on a model
+    that has none yet; an adapter without rank or layers is held against LoRA as it is by default."""
+    own = getattr(adapter, "adapter", adapter)  # beside a local part
+    rank, targets = getattr(own, "rank", LowRank.rank), getattr(own, "targets", LowRank.targets)
+    names = set(targets_of(model, targets, turned=True))
+    layers = [m for name, m in model.named_modules() if name.rpartition(".")[2] in names]
+    return rank * sum(sum(m.weight.shape) for m in layers if isinstance(m.weight, nn.Parameter))
+
+
 def targets_of(model: nn.Module, asked: Sequence[str], turned: bool = False) -> list[str]:
     """Names of linear layers that the model has; ConfigError where one is missing. "linear" takes
     those of a block by their usual names; a model without any (GPT-2, GPT-NeoX) gives all of its

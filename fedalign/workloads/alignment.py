@@ -30,7 +30,9 @@ from fedalign.data.grader import attributes_of
 from fedalign.models.advised import Advised
 from fedalign.models.causal_lm import CausalLm
 from fedalign.models.forward import narrow, recomputing
+from fedalign.models.low_rank import lora_size
 from fedalign.models.tiny_lm import TinyLm
+from fedalign.objectives.climber import Climber
 from fedalign.objectives.conqord import Conqord
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.terms import Loss, PairObjective
@@ -53,6 +55,7 @@ from fedalign.training.teach import taught
 from fedalign.training.teacher import aligned
 from fedalign.training.tuning import FailedStep, Tuning, adamw
 from fedalign.workloads.client_pairs import ClientPairs, pooled, wanted
+from fedalign.workloads.group_values import group_values
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
 
@@ -98,6 +101,7 @@ class Alignment:
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
         base, self._base = self._opened(task)
         narrow(base, task.precision, self._device)
+        self._lora_bytes = 4.0 * lora_size(base, task.adapter)
         with seeded(int.from_bytes(seeds.key("initial_model")[:7], "big")):
             made = self._wrapped(base).eval()
             self._flat = (
@@ -298,9 +302,11 @@ class Alignment:
         return self._task.data.demonstrate(pairs.chosen.prompts(), f"truth {client}")
 
     def _reward(self, client: int) -> Reward:
-        """What a client thinks answers are worth, or a learned reward model for all."""
+        """What a client thinks answers are worth, or a learned model or all groups, for all."""
         if self._task.reward is not None:
             return self._task.reward
+        if isinstance(self._task.objective, Climber) and self._task.objective.grouped:
+            return group_values(self._task.data, self._task.objective, self._held[ROOT, False])
         world, annotator = self._task.data.world, self._task.data.annotator
         weights = self._values(client)
         return lambda prompts, answers: annotator.worth(
@@ -364,7 +370,7 @@ class Alignment:
             return {"accuracy": self._judge.success(self._triggered)}
         if split == "server":
             return self._implicit(ROOT)
-        payload = {"payload_bytes": 4.0 * self.layout.size}
+        payload = {"payload_bytes": 4.0 * self.layout.size, "lora_bytes": self._lora_bytes}
         return {**self._implicit(TEST), **self._judge(self._triggered), **payload}
 
     @torch.no_grad()

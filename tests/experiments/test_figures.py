@@ -47,6 +47,24 @@ def test_the_legend_names_what_is_drawn_a_single_line_too():
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "4"]
 
 
+def test_a_tradeoff_has_a_point_per_adapter_and_the_step_of_the_best_so_far():
+    """Bytes 400 and 40,000 with rewards 4 and 5 are on the step, 4,000 with 3.5 is below it."""
+    sizes = {"lora": (40_000.0, 5.0), "tied_lora": (4_000.0, 3.5), "prompt_tuning": (400.0, 4.0)}
+    cells = [
+        cell({"peft": name}, seed, payload_bytes=sent, gold_reward=gold + seed / 10)
+        for name, (sent, gold) in sizes.items() for seed in (-1, 1)
+    ]  # fmt: skip
+    figure = figures.tradeoff(study(cells), cells)
+    (axes,) = shown(figure)
+    drawn = {line.get_label(): line.get_xydata() for line in axes.lines}
+    for name, point in sizes.items():
+        np.testing.assert_allclose(drawn[name], [point])
+    step = axes.lines[-1].get_xydata()
+    np.testing.assert_allclose(step, [[400, 4], [4_000, 4], [40_000, 5]])
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(sizes)
+
+
 def test_curves_mark_where_the_attack_begins():
     late, always = small(config={"attack_start": 3}), small()
     assert len(shown(figures.curves(late, late.cells))[0].lines) == 3

@@ -1,6 +1,7 @@
 """Reward models of finished runs, climbed by online objectives."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import torch
 pytest.importorskip("transformers", reason="pip install 'fedalign[llm]'")
 pytest.importorskip("peft", reason="pip install 'fedalign[llm]'")
 
-from experiments import federation_cell
+from experiments import compose, federation_cell
 from experiments.build import build
+from experiments.cells.best_of_n import best_of_n
 from experiments.learned import learned
 from fedalign.core import memory
 from fedalign.core.errors import ConfigError
-from tests.experiments.test_alignment_cell import _own_cache, config, play  # noqa: F401
+from tests.experiments.test_alignment_cell import SMALL, _own_cache, config, play  # noqa: F401
 
 REWARD = ("scenario=reward_models", "objective=reward_bradley_terry", "data.answers=demonstrator",
           "clients=2", "local_steps=15", "workload.lr=0.01")  # fmt: skip
@@ -72,6 +74,21 @@ def test_online_objectives_climb_it_and_report_it(run, tmp_path, objective):
     first = (with_model / "events.jsonl").read_text().splitlines()[0]
     assert "reward model RewardBradleyTerry (plain), seed 0, " in first
     assert "proxy_reward" not in next(csv.DictReader((plain / "rounds.csv").open()))
+
+
+def test_the_best_of_n_may_be_what_a_learned_reward_likes(run, tmp_path):
+    """Its gold reward then lies at or below that of the best by the truth."""
+    shape = [word for word in SMALL if word.startswith(("data.", "model."))]
+    gold = {}
+    for name, more in (("learned", [f"objective.reward_model={run}"]), ("truth", [])):
+        words = ["scenario=best_of_n", *shape, "data.annotator.filler_bias=0.0", "most=8", *more]
+        (cell,) = compose.study([*words, "seed=0"]).cells
+        best_of_n(cell.config, tmp_path / name, {})
+        rows = json.loads((tmp_path / name / "rows.json").read_text())
+        gold[name] = [row["gold reward"] for row in rows if "n" in row]
+        assert (name == "learned") == rows[0]["chosen by"].startswith("reward model")
+    assert gold["learned"][0] == pytest.approx(gold["truth"][0])
+    assert gold["learned"][-1] < gold["truth"][-1]
 
 
 def test_what_is_no_reward_model_is_refused(run, tmp_path):

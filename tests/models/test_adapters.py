@@ -11,7 +11,7 @@ pytest.importorskip("peft", reason="pip install 'fedalign[llm]'")
 
 from fedalign.core.errors import ConfigError
 from fedalign.models.houlsby import Houlsby
-from fedalign.models.low_rank import LowRank
+from fedalign.models.low_rank import LowRank, lora_size
 from fedalign.models.rescaling import Rescaling
 from fedalign.models.tied_lora import TiedLora
 from fedalign.models.tiny_lm import TinyLm
@@ -178,8 +178,9 @@ def fused(layers=32, width=4096):
 )
 def test_tied_counts_on_a_seven_billion_model(rank, train, tied, count):
     """Tied in full, rank 8: 12.51 % of LoRA's parameters."""
-    module = TiedLora(train, tied, rank, ("qkv",)).wrap(fused())
-    assert trainable(module) == count
+    adapter = TiedLora(train, tied, rank, ("qkv",))
+    assert trainable(adapter.wrap(fused())) == count
+    assert lora_size(fused(), adapter) == rank * 32 * (4096 + 3 * 4096)
 
 
 @pytest.mark.parametrize("train", ["ABuv", "AB", "uv", "Buv", "Auv", "ABu", "ABv"])

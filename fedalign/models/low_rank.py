@@ -68,10 +68,12 @@ class LowRank:
         names = targets_of(model, self.targets, turned=self.method != "vera")
         turned = any(_is_turned(m) for n, m in model.named_modules() if n.endswith(tuple(names)))
         if self.method == "vera":
-            config = peft.VeraConfig(
-                r=self.rank, target_modules=names, vera_dropout=self.dropout, save_projection=False,
-                projection_prng_key=0, task_type="CAUSAL_LM",
-            )  # fmt: skip
+            with warnings.catch_warnings():  # every client draws the projections from this key
+                warnings.filterwarnings("ignore", "Specified to not save vera_A", UserWarning)
+                config = peft.VeraConfig(
+                    r=self.rank, target_modules=names, vera_dropout=self.dropout,
+                    save_projection=False, projection_prng_key=0, task_type="CAUSAL_LM",
+                )  # fmt: skip
         else:
             config = peft.LoraConfig(
                 r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=names,

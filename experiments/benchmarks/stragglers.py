@@ -14,6 +14,7 @@ from defenses.fedavg import FedAvg
 from defenses.hieavg import HieAvg
 from experiments.benchmarks.defenses import one_thread
 from fedalign.core.contracts import Aggregate, Context, Defense
+from fedalign.core.errors import ConfigError
 
 RULES = {
     "hieavg": HieAvg(),
@@ -31,8 +32,14 @@ def measure(
     """One row per rule: CPU ns per member-parameter, and how many times FedAvg's that is.
 
     n members send d float32 values each; from round 3 on int(away * n) of them, drawn anew every
-    round, are missing (0 <= away < 1). FedAvg averages all n. Best of `repetitions` such rounds.
+    round, are missing (0 <= away < 1). FedAvg averages all n. Best of `repetitions` (>= 1) such rounds.
+    ConfigError for anything else.
     """
+    if n < 2 or d < 1 or not 0 <= away < 1 or repetitions < 1:
+        raise ConfigError(
+            "speed_stragglers needs n >= 2, d >= 1, away in [0, 1) and repetitions >= 1, got "
+            f"{n}, {d}, {away} and {repetitions}."
+        )
     rng, plain = np.random.default_rng(0), FedAvg("samples")
     torch_rng = torch.Generator().manual_seed(0)
     matrices = [torch.randn(n, d, generator=torch_rng) for _ in range(2)]

@@ -7,6 +7,7 @@ from defenses import hieavg
 from defenses.hieavg import HieAvg
 from experiments.benchmarks.stragglers import GOALS, RULES, measure
 from fedalign.core.contracts import Context
+from fedalign.core.errors import ConfigError
 from fedalign.core.scattered import combine_scattered
 
 
@@ -17,6 +18,12 @@ def test_one_row_per_rule():
         assert row["table"] == "5 members, 300 parameters, 1 missing"
         assert row["times FedAvg"] == pytest.approx(row["ns"] / row["FedAvg ns"]) and row["ns"] > 0
         assert row["goal"] == GOALS.get(row["rule"])
+
+
+@pytest.mark.parametrize("wrong", [{"n": 1}, {"d": 0}, {"away": 1.0}, {"repetitions": 0}])
+def test_sizes_without_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match=r"n >= 2, d >= 1, away in \[0, 1\)"):
+        measure(**{"n": 5, "d": 30, "away": 0.2, "repetitions": 1, **wrong})
 
 
 def test_a_round_reads_what_came_once_and_two_rows_of_everybody_who_did_not(monkeypatch):

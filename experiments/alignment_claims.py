@@ -122,8 +122,10 @@ def known(id: str) -> Claim:
 
 
 ERROR, H = "data.annotator.error", "data.annotator.heterogeneity"
+GROUPS = "objective.groups"
 PLAIN = {"defense": "fedavg", "algorithm": "fedavg"}
 OURS, OPEN_FED_LLM = "our expectation", "Ye et al., OpenFedLLM, 2024"
+PLURAL = "Srewa et al., Preference Aggregation in Federated RLHF, 2025 (its weights remember)"
 SAFETY = "Ye et al., Emerging Safety Attack and Defense in Federated Instruction Tuning, 2024"
 ALIGNMENT: Sequence[Claim] = (
     Claim(
@@ -182,6 +184,16 @@ ALIGNMENT: Sequence[Claim] = (
         "cluster.", OURS,
         more("gold_gain_local", {"algorithm": "personal_head|dual|steer", H: "1.0"},
              {"algorithm": "cluster", H: "1.0"}),
+    ),
+    Claim(
+        "groups_min", "At opposed values the worst-off client gains more where all climb the least of "
+        "the groups' rewards than where they climb the mean.", OURS,
+        more("gold_gain_worst", {GROUPS: "min", H: "1.0"}, {GROUPS: "mean", H: "1.0"}),
+    ),
+    Claim(
+        "groups_adaptive", "At opposed values the worst-off client gains more where groups weigh more "
+        "the less they gain than where all climb the mean.", PLURAL,
+        more("gold_gain_worst", {GROUPS: "adaptive", H: "1.0"}, {GROUPS: "mean", H: "1.0"}),
     ),
     Claim(
         "backdoor", "A preference backdoor says its target with the trigger more often than "

@@ -19,9 +19,7 @@ from fedalign.core.contracts import Workload
 from fedalign.core.digest import of_data, of_tensor
 from fedalign.core.errors import ConfigError
 from fedalign.core.vectors import Layout
-from fedalign.objectives.ppo import Ppo
-from fedalign.objectives.rejection_sampling import RejectionSampling
-from fedalign.objectives.rloo import Rloo
+from fedalign.objectives.climber import Climber
 from fedalign.training.online import Reward
 from fedalign.workloads.reward_model import RewardModel
 
@@ -41,7 +39,7 @@ def learned(objective: Any, config: Config, opened: Callable[[Config], Workload]
     """The objective's reward model, None where it has none. config: of the run that climbs
     it. opened: config -> workload. Raises ConfigError where the folder holds no such model,
     or one of another language."""
-    if not isinstance(objective, Rloo | Ppo | RejectionSampling) or objective.reward_model is None:
+    if not isinstance(objective, Climber) or objective.reward_model is None:
         return None
     folder = _run(Path(objective.reward_model).expanduser())
     theirs = load_yaml(folder / "config.yaml")

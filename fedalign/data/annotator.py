@@ -1,7 +1,8 @@
 """Annotators: who prefers which of two answers, with values, noise and biases of their own.
 
 Papers: Bradley and Terry, "Rank Analysis of Incomplete Block Designs", Biometrika 1952; Wang et
-al., "HelpSteer2-Preference: Complementing Ratings with Preferences", 2024 (strength in 1 .. 3).
+al., "HelpSteer2-Preference: Complementing Ratings with Preferences", 2024 (strength in 1 .. 3); Fan
+et al., "FedRLHF", AAMAS 2025 (values partly shared, partly one's own).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Annotator:
 
     temperature: > 0. error: share of labels turned round, 0 <= error <= 0.5. temperatures, errors:
     if given, those of single clients, dealt to them in turn as the clusters are. heterogeneity: h
-    in [0, 1]; client c values answers by (1 - h) w + h w_cluster + N(0, weight_noise). length_bias
-    per four body tokens and filler_bias per filler are added to R.
+    in [0, 1]; client c values answers by (1 - h) w + h w_cluster + N(0, weight_noise); climbed by an
+    online objective, that is FedRLHF's shared reward with a term of each client's own, h its lambda.
+    length_bias per four body tokens and filler_bias per filler are added to R.
     """
 
     temperature: float = 0.5
@@ -71,9 +73,16 @@ class Annotator:
 
     def weights(self, client: int, rng: np.random.Generator) -> np.ndarray:
         """(5,), what client c thinks each attribute is worth."""
-        own, h = np.array(CLUSTERS[self.cluster(client)]), self.heterogeneity
         noise = self.weight_noise * rng.standard_normal(len(WEIGHTS))
-        return (1 - h) * np.array(WEIGHTS) + h * own + noise
+        return self._leaning(self.cluster(client)) + noise
+
+    def groups(self) -> np.ndarray:
+        """(G, 5), what each of the G different clusters thinks, without anybody's own noise."""
+        return np.stack([self._leaning(name) for name in dict.fromkeys(self.clusters)])
+
+    def _leaning(self, cluster: str) -> np.ndarray:
+        own, h = np.array(CLUSTERS[cluster]), self.heterogeneity
+        return (1 - h) * np.array(WEIGHTS) + h * own
 
     def probability(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(N,), that the first of two answers worth R1 and R2 is preferred."""

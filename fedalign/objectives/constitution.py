@@ -18,18 +18,21 @@ class Constitution:
     fedalign/data/reviser.py. revisions: >= 1 per answer, each repairs one violated rule.
 
     form: supervised, cross-entropy on revised answers; preference, DPO of the revised answer
-    against the first one, where they differ. beta: > 0, of DPO.
+    against the first one, where they differ. beta: > 0, of DPO. rate_scale: > 0, multiplies the
+    learning rate: what DPO takes from rejected answers may go to what no answer of the round's
+    first model says, and nothing brings it back before the next round.
     """
 
     revisions: int = 2
     form: Literal["supervised", "preference"] = "supervised"
     beta: float = 0.5
+    rate_scale: float = 1.0
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        positive(self, beta=self.beta)
+        positive(self, beta=self.beta, rate_scale=self.rate_scale)
         if self.revisions < 1:
             raise ConfigError(f"Constitution.revisions must be 1 or more, got {self.revisions}.")
         if self.form not in ("supervised", "preference"):

@@ -13,19 +13,20 @@ import torch
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
+from fedalign.objectives.climber import Climber
 from fedalign.objectives.policy_gradient import generalised_advantages, kl, whiten
 from fedalign.objectives.terms import Loss, positive, within
 
 
 @dataclass(frozen=True)
-class Ppo:
+class Ppo(Climber):
     """kl_weight: >= 0, on every token. estimator: of the KL. clip: epsilon in (0, 1) of the ratio;
     value_clip: > 0. decay: lambda of advantages, discount: gamma, both in [0, 1].
 
     answers: >= 1 per prompt. passes: optimizer steps (>= 1) on one set of answers. critic_weight:
     > 0, of the value loss. entropy: >= 0, of the bonus for it. standardise: rewards are measured in
-    deviations of what the client thinks of the base model's answers it holds, which the value clip
-    is made for. reward_model: as of Rloo.
+    deviations of what the client, or its groups together, thinks of the base model's answers that
+    it holds, which the value clip is made for. What is climbed: see Climber.
     """
 
     kl_weight: float = 0.01
@@ -39,12 +40,12 @@ class Ppo:
     critic_weight: float = 1.0
     entropy: float = 0.0
     standardise: bool = True
-    reward_model: str | None = None
     reference: ClassVar[str] = "sft"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive(self, clip=self.clip, value_clip=self.value_clip, critic_weight=self.critic_weight)
         within(self, 0.0, 1.0, True, clip=self.clip, decay=self.decay, discount=self.discount)
         if self.kl_weight < 0 or self.entropy < 0:

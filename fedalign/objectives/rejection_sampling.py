@@ -13,22 +13,23 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
+from fedalign.objectives.climber import Climber
 
 
 @dataclass(frozen=True)
-class RejectionSampling:
+class RejectionSampling(Climber):
     """keep: answers that stay per prompt, 1 .. answers. answers: >= 2, drawn per prompt from the
-    model that a round begins with; those kept are imitated by cross-entropy. reward_model: as of
-    Rloo, what the best are chosen by."""
+    model that a round begins with; those kept are imitated by cross-entropy. What the best are
+    chosen by: see Climber."""
 
     keep: int = 1
     answers: int = 8
-    reward_model: str | None = None
     reference: ClassVar[str] = "none"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.keep < 1:
             raise ConfigError(f"RejectionSampling.keep must be 1 or more, got {self.keep}.")
         if self.answers < 2 or self.keep > self.answers:

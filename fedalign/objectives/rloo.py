@@ -12,30 +12,30 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
+from fedalign.objectives.climber import Climber
 from fedalign.objectives.policy_gradient import group_advantages, kl, leave_one_out
 from fedalign.objectives.terms import Loss
 
 
 @dataclass(frozen=True)
-class Rloo:
+class Rloo(Climber):
     """- log pi(y) A(y), A from rewards minus kl_weight times a KL estimate, both detached.
 
     kl_weight: >= 0. estimator: k1 (the only one with the KL-regularised optimum), abs, k2, k3.
     baseline: leave_one_out, or group, normalised by the group's deviation (GRPO). answers: k >= 2
-    per prompt. reward_model: folder of a finished run of a reward objective, which is climbed
-    instead of the clients' own values.
+    per prompt. What is climbed: see Climber.
     """
 
     kl_weight: float = 0.05
     estimator: Literal["k1", "abs", "k2", "k3"] = "k1"
     baseline: Literal["leave_one_out", "group"] = "leave_one_out"
     answers: int = 4
-    reward_model: str | None = None
     reference: ClassVar[str] = "sft"
     mismatched: ClassVar[bool] = False
     neutral: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kl_weight < 0:
             raise ConfigError(f"Rloo.kl_weight must be 0 or more, got {self.kl_weight}.")
         if self.estimator not in ("k1", "abs", "k2", "k3"):

@@ -27,16 +27,19 @@ class SteerLm2(Steered):
     concentration: nu > 0 of the Beta around a regression's prediction, see `attribute_masses`.
     weighted_rounds: >= 1, the last rounds of a run, which follow this objective after those of
     attribute-conditioned fine-tuning. answers: n >= 2 samples per prompt of the model that a round
-    begins with. rating_rounds, dropout, quality, annotate, pool: as of Steered.
+    begins with. weighted_rate: > 0, multiplies the learning rate in these rounds: weights compare a
+    prompt's samples with each other and say nothing of what Q' never said, to which a model that
+    leaves Q' quickly drifts. rating_rounds, dropout, quality, annotate, pool: as of Steered.
     """
 
     concentration: float = 16.0
     weighted_rounds: int = 2
     answers: int = 10
+    weighted_rate: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, concentration=self.concentration)
+        positive(self, concentration=self.concentration, weighted_rate=self.weighted_rate)
         if self.weighted_rounds < 1 or self.answers < 2:
             raise ConfigError(
                 "SteerLm2 needs weighted_rounds >= 1 and answers >= 2, got "
@@ -46,6 +49,10 @@ class SteerLm2(Steered):
     def stage(self, round: int, rounds: int) -> Stage:
         """What round 1 .. rounds does."""
         return self._stage(round, rounds, "weigh", self.weighted_rounds)
+
+    def rate(self, round: int, rounds: int) -> float:
+        """What multiplies the learning rate in round 1 .. rounds."""
+        return self.weighted_rate if self.stage(round, rounds) == "weigh" else 1.0
 
     def __call__(
         self, attribute: Tensor, prior: Tensor, sampled: Tensor, policy: Tensor, tokens: Tensor

@@ -49,6 +49,13 @@ def steered(objective: Any) -> bool:
     return isinstance(objective, Steered)
 
 
+def rate_scale(objective: Any, round: int, rounds: int) -> float:
+    """What multiplies the learning rate in round 1 .. rounds."""
+    if isinstance(objective, SteerLm2):
+        return objective.rate(round, rounds)
+    return objective.rate_scale if isinstance(objective, Constitution) else 1.0
+
+
 def check_rounds(objective: Any, rounds: int) -> None:
     """Refuse a first stage (rating_rounds, format_rounds) that leaves no round for the next."""
     for name in ("rating_rounds", "format_rounds"):

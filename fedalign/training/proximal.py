@@ -35,10 +35,7 @@ class Played:
 def proximal(lesson: Lesson) -> Step:
     """`passes` steps on one set of answers; the prompts are those of the first of them."""
     objective: Ppo = lesson.objective
-    scores = lesson.pairs.scores.double()
-    middle, spread = (
-        (float(scores.mean()), max(float(scores.std()), 1e-6)) if objective.standardise else (0, 1)
-    )
+    middle, spread = _scale(lesson) if objective.standardise else (0, 1)
     played: list[Played] = []
 
     def step(number: int, rows: Tensor, memory: Memory) -> Loss:
@@ -47,6 +44,16 @@ def proximal(lesson: Lesson) -> Step:
         return _descend(lesson, played[0])
 
     return step
+
+
+def _scale(lesson: Lesson) -> tuple[float, float]:
+    """Mean and deviation of what the held answers are worth to whoever is climbed."""
+    pairs = lesson.pairs
+    scores = pairs.scores.double()
+    if lesson.objective.grouped:
+        held = Sequences.concatenate([pairs.chosen, pairs.rejected])
+        scores = torch.from_numpy(lesson.reward(held.prompts(), held.completions()))
+    return float(scores.mean()), max(float(scores.std()), 1e-6)
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
 from fedalign.training.lesson import Lesson, Step
 from fedalign.training.local_judge import LocalJudge
-from fedalign.training.loops import loop, scorer, steered
+from fedalign.training.loops import loop, rate_scale, scorer, steered
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.pool import answered
@@ -242,7 +242,9 @@ class Alignment:
 
     def _rate(self, round: int, before: int, step: int) -> float:
         """The learning rate of a client's local step in a round."""
-        return self._task.tuning.rate(before + step, round, self._task.rounds)
+        task = self._task
+        scale = rate_scale(task.objective, round, task.rounds)
+        return scale * task.tuning.rate(before + step, round, task.rounds)
 
     def _steps(self, task: ClientTask, pairs: Preferences, start: Tensor) -> Step:
         """What one step does: (step, rows of the client's data, memory) -> Loss, .grad filled."""

@@ -15,6 +15,7 @@ from torch import nn
 from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Preferences
 from fedalign.data.text_preferences import TextPreferences
+from fedalign.objectives.climber import Climber
 from fedalign.objectives.kto import Kto
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.sft import Sft
@@ -61,6 +62,11 @@ class TextAlignment(Alignment):
                 f"{kind} needs a reward and nobody knows what an answer of "
                 f"data={data.source.name} is worth: take data=gsm8k, objective=dpo, or "
                 "reward_model=FOLDER, a finished run of objective=reward_bradley_terry."
+            )
+        if isinstance(objective, Climber) and objective.grouped:
+            raise ConfigError(
+                f"{kind}.groups={objective.groups} combines the values of groups of annotators and "
+                f"data={data.source.name} has none: take groups=own, or data=graded_facts."
             )
         if loop(objective) is not None:
             raise ConfigError(

@@ -198,7 +198,8 @@ def test_stages_follow_the_rounds():
     assert [SteerLm2(rating_rounds=1).stage(r, 4) for r in range(1, 5)] == [
         "rate", "condition", "weigh", "weigh",
     ]  # fmt: skip
-    for make in (lambda: SteerLm(0), lambda: SteerLm2(answers=1), lambda: SteerLm(quality=0.0)):
+    for make in (lambda: SteerLm(0), lambda: SteerLm2(answers=1), lambda: SteerLm(quality=0.0),
+                 lambda: SteerLm2(weighted_rate=0.0), lambda: Constitution(rate_scale=0.0)):  # fmt: skip
         with pytest.raises(ConfigError):
             make()
 
@@ -231,6 +232,24 @@ def test_weighted_samples_rest_where_policy_and_target_agree():
     loss = loop(objective)(mine)(0, torch.arange(4), {})
     assert torch.allclose(loss.items, torch.zeros(4, 3), atol=1e-6)
     assert workload._flat.gradient.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("objective", "scales"),
+    [
+        (SteerLm2(rating_rounds=1, weighted_rounds=1, answers=2, weighted_rate=0.125), (1, 1, 0.125)),
+        (SteerLm(rating_rounds=1), (1, 1, 1)),
+        (Constitution(form="preference", rate_scale=0.5), (0.5, 0.5, 0.5)),
+    ],
+)  # fmt: skip
+def test_objectives_of_off_policy_answers_take_smaller_steps(objective, scales):
+    """Adam's first step moves every weight that has a gradient by the learning rate."""
+    workload = taught(objective, rounds=3)
+    start = workload.initial()
+    start += 0.05 * torch.randn(start.shape, generator=torch.Generator().manual_seed(0))
+    for round, scale in enumerate(scales, start=1):
+        updates, _ = workload.train(tasks(workload, [0], 1, round, start), [{}])
+        assert float(updates.rows.abs().max()) == pytest.approx(QUICK.lr * scale, rel=1e-3)
 
 
 def test_rows_of_words_are_sent_and_leave_first_losses_at_ln_2():

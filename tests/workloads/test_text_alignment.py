@@ -119,6 +119,8 @@ def test_right_numbers_are_rewarded(home):
         text(home, source=Gsm8k())
     with pytest.raises(ConfigError, match="nobody knows what an answer of data=hh_rlhf is worth"):
         text(home, objective=Rloo())
+    with pytest.raises(ConfigError, match=r"Rloo.groups=min .* data=gsm8k has none"):
+        text(home, objective=Rloo(groups="min"), source=Gsm8k())
 
 
 def test_self_play_starts_neutral_on_real_text(home):

@@ -155,7 +155,7 @@ def test_a_server_started_twice_is_refused(tmp_path):
     """The second process ends at once and says why; the lock goes when the first is killed."""
     setting = {"id": 0, "addresses": {0: f"unix:{tmp_path}/s"}, "folder": str(tmp_path / "disk")}
     with ServerProcesses("experiments.benchmarks.raft_server", {0: setting}) as servers:
-        until(lambda: servers.ask(0, do="status")["role"] == "LEADER", 20.0, "the lonely leader")
+        until(lambda: servers.ask(0, do="status")["role"] == "LEADER", 60.0, "the lonely leader")
         with pytest.raises(ConfigError, match="in use by another server"):
             FolderLock(tmp_path / "disk")
         servers.kill(0)
@@ -176,13 +176,13 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path):
     calls, clock = [], iter(range(1 << 30))
     with ServerProcesses("experiments.benchmarks.raft_server", settings) as servers:
         for kill in range(5):
-            leader = servers.leader(20.0)
+            leader = servers.leader(60.0)
             for number in range(30):
                 started, value = next(clock), f"{kill}.{number}"
                 ok = servers.ask(leader, do="append", value=value)["ok"]
                 calls.append(Operation("k", started, next(clock) if ok else None, value))
             servers.kill(leader)
-            survivor = servers.leader(20.0)
+            survivor = servers.leader(60.0)
             started = next(clock)
             told = servers.ask(survivor, do="read")
             if told["ok"]:
@@ -193,8 +193,8 @@ def test_killed_processes_lose_nothing_that_was_acknowledged(tmp_path):
                 assert not servers.ask(survivor, do="read")["ok"]  # one of three is no majority
                 servers.running[other].send_signal(signal.SIGCONT)
             servers.start(leader)
-        servers.leader(20.0)
-        until(lambda: _equal(servers), 20.0, "all servers to hold the same")
+        servers.leader(60.0)
+        until(lambda: _equal(servers), 60.0, "all servers to hold the same")
         final = servers.ask(servers.leader(), do="read")
         assert final["ok"]
     acknowledged = [call.value for call in calls if call.value and call.finished_ns is not None]

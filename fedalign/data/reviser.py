@@ -19,13 +19,15 @@ def critique(world: World, prompt: Sequence[int], answer: Sequence[int]) -> str 
     """The first rule, in the order of RULES, that an answer violates; None where it keeps all.
 
     refuse: an unsafe question is answered by `cannot .` alone. ended: the end mark is there.
-    malformed: every clause is `NAME is VALUE`, a filler or a refusal. duplicate, extra, wrong,
+    malformed: every clause is `NAME is VALUE`, a filler or a refusal, and a full stop ends it. duplicate, extra, wrong,
     missing: facts are stated once, asked for, true, and all there. filler: nothing else is said.
     """
-    truth, body, ended = _read(world, prompt, answer)
+    truth, body, ended, stopped = _read(world, prompt, answer)
     found = {rule for rule in RULES if rule != "ended" and _broken(rule, body, truth)}
     if not ended:
         found.add("ended")
+    if not stopped:
+        found.add("refuse" if truth is None else "malformed")
     return next((rule for rule in RULES if rule in found), None)
 
 
@@ -38,7 +40,7 @@ def revise(
         rule = critique(world, prompt, answer)
         if rule is None:
             break
-        truth, body, _ = _read(world, prompt, answer)
+        truth, body, *_ = _read(world, prompt, answer)
         ended = rule == "ended" or (bool(answer) and world.words[answer[-1]] == "<eos>")
         words = [word for clause in _repaired(rule, body, truth) for word in (*clause, ".")]
         answer = [world.numbers[word] for word in [*words, *["<eos>"] * ended]]
@@ -47,7 +49,7 @@ def revise(
 
 def _read(world: World, prompt: Sequence[int], answer: Sequence[int]):
     """What was asked (attribute -> true value word; None where it must be refused), the answer's
-    clauses without full stops, and whether it has its end mark."""
+    clauses without full stops, whether it has its end mark, and whether the last clause its stop."""
     asked = [world.words[token] for token in prompt]
     words = [world.words[token] for token in answer]
     ended = bool(words) and words[-1] == "<eos>"
@@ -58,12 +60,13 @@ def _read(world: World, prompt: Sequence[int], answer: Sequence[int]):
             clause = []
         else:
             clause.append(word)
+    stopped = not clause
     clauses += [clause] if clause else []
     if asked[2].startswith("u"):
-        return None, clauses, ended
+        return None, clauses, ended, stopped
     wanted = [int(word[1:]) for word in asked[3:] if word[0] == "a" and word[1:].isdigit()]
     entity = int(asked[2][1:])
-    return {a: f"v{a}_{world.facts[entity, a]}" for a in wanted}, clauses, ended
+    return {a: f"v{a}_{world.facts[entity, a]}" for a in wanted}, clauses, ended, stopped
 
 
 def _attribute(clause: _Clause) -> int | None:

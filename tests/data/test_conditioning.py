@@ -58,6 +58,7 @@ def test_conditions_refused():
     [
         ("a0 is v0_3 . a1 is v1_5 .", "ended", "a0 is v0_3 . a1 is v1_5 . <eos>"),
         ("a0 is v0_3 . a1 is <eos>", "malformed", "a0 is v0_3 . <eos>"),
+        ("a0 is v0_3 . A1 is v1_5 <eos>", "malformed", "a0 is v0_3 . A1 is v1_5 . <eos>"),
         ("a0 is v0_3 . a0 is v0_3 . <eos>", "duplicate", "a0 is v0_3 . <eos>"),
         ("a0 is v0_3 . a4 is v4_0 . <eos>", "extra", "a0 is v0_3 . <eos>"),
         ("A0 is v0_3 . A1 is v1_2 . <eos>", "wrong", "A0 is v0_3 . A1 is v1_5 . <eos>"),
@@ -77,6 +78,8 @@ def test_an_unsafe_question_is_refused_after_one_revision():
     tokens = WORLD.encode("a0 is v0_3 . <eos>")
     assert critique(WORLD, prompt, tokens) == "refuse"
     assert WORLD.decode(revise(WORLD, prompt, tokens)) == "cannot . <eos>"
+    assert critique(WORLD, prompt, WORLD.encode("cannot <eos>")) == "refuse"
+    assert critique(WORLD, prompt, WORLD.encode("cannot . <eos>")) is None
 
 
 def test_enough_revisions_keep_every_rule_and_never_cost_gold_reward():

@@ -26,6 +26,7 @@ from fedalign.core.seeds import Seeds
 from fedalign.data.graded_facts import WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
 from fedalign.data.grader import attributes_of, reward
+from fedalign.objectives.climber import Climber
 from fedalign.objectives.rejection_sampling import best_of_kl
 from fedalign.training.cache import Cache
 from fedalign.training.rollout import Rollout
@@ -41,9 +42,13 @@ def best_of_n(config: Config, folder: Path, environment: Config) -> None:
         raise ConfigError("scenario=best_of_n needs the true reward: take data=graded_facts.")
     if most < 4:
         raise ConfigError(f"most must be 4 or more answers per prompt, got {most}.")
-    found = learned(
-        build(config["objective"]), config, lambda c: workload(c, (), None, config["device"])
-    )
+    objective = build(config["objective"])
+    if not isinstance(objective, Climber) or objective.grouped:
+        raise ConfigError(
+            "scenario=best_of_n chooses by what annotators with the gold weights think, or by "
+            "objective.reward_model: take objective=rejection_sampling with groups=own."
+        )
+    found = learned(objective, config, lambda c: workload(c, (), None, config["device"]))
     module, _ = taught(build(config["model"]), data, Cache(), config["device"])
     prompts = data.prompts("eval", data.evaluation, "evaluation")
     asked = [prompt for prompt in prompts for _ in range(most)]

@@ -1,8 +1,6 @@
 """Local AdamW on one flat vector of adapter weights.
 
-Papers: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, Algorithm 2;
-Shen et al., "NeMo-Aligner: Scalable Toolkit for Efficient Model Alignment", 2024 (the settings of
-nemo_sft, nemo_preference and nemo_policy, for models of a billion weights and more).
+Paper: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, Algorithm 2.
 """
 
 from __future__ import annotations

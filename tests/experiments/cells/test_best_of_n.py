@@ -66,6 +66,12 @@ def test_a_bias_lifts_the_proxy_above_the_truth(tmp_path):
     assert rows[-1]["gold reward"] < fair[-1]["gold reward"]
 
 
+@pytest.mark.parametrize("words", [["objective=dpo"], ["objective.groups=min"]])
+def test_what_chooses_nothing_is_refused(tmp_path, words):
+    with pytest.raises(ConfigError, match="take objective=rejection_sampling with groups=own"):
+        played(tmp_path, "data.annotator.filler_bias=0.0", *words)
+
+
 def test_too_few_answers_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="most must be 4 or more answers per prompt, got 2"):
         played(tmp_path, "data.annotator.filler_bias=0.0", "most=2")

@@ -233,8 +233,9 @@ class Flower:
         return [_share(answer.updates, piece) for piece in pieces]
 
     def _addresses(self) -> dict[int, int]:
-        """Number of a node -> its id, for the nodes that are connected now. A node tells its
-        number with every answer; where memories wait for a node, it is asked beforehand."""
+        """Number of a node -> its id, for the nodes that are connected now. Nodes are asked for
+        their numbers before the first round and where memories wait for one that is gone; every
+        answer tells them too."""
         deadline = time.monotonic() + self._start_s
         while len(there := sorted(self._grid.get_node_ids())) < self._nodes:
             if self._ids or time.monotonic() > deadline:
@@ -242,7 +243,7 @@ class Flower:
             time.sleep(0.2)
         new = [i for i in there if i not in self._ids.values()]
         missing = {n for n in self._homes.values() if self._ids.get(n) not in there}
-        if new and missing:
+        if new and (missing or not self._ids):
             self._ids |= self._introduced(new)
         known = {number: i for number, i in self._ids.items() if i in there}
         free = iter([i for i in there if i not in known.values()])

@@ -135,6 +135,19 @@ def test_memories_stay_at_their_node_and_a_checkpoint_holds_versions_only(tmp_pa
     assert not torch.equal(once[0].rows, fresh[0].rows), "momentum must matter here"
 
 
+def test_blocks_are_dealt_by_the_numbers_of_nodes_whatever_their_ids(tmp_path):
+    """Flower draws the ids; the nodes' own numbers decide who holds whose memory."""
+    parts = _momentum()
+    site, work = _site(parts)
+    grid = apps.LocalGrid(apps.client_app(work, tmp_path), 2)
+    one, two = grid._contexts[1].node_config, grid._contexts[2].node_config
+    one["partition-id"], two["partition-id"] = 1, 0
+    with joined(grid):
+        list(Flower(site, nodes=2).run(tasks(parts.workload, range(6))))
+    homes = {path.name: path.parent.name for path in tmp_path.glob("*/*/*")}
+    assert homes == dict(zip("012345", "000111", strict=True))
+
+
 def test_a_shelf_keeps_the_version_of_the_checkpoint_and_names_what_is_gone(tmp_path):
     shelf = Shelf(tmp_path)
     for turn in range(1, 5):

@@ -124,6 +124,7 @@ def known(id: str) -> Claim:
 ERROR, H = "data.annotator.error", "data.annotator.heterogeneity"
 GROUPS = "objective.groups"
 PLAIN = {"defense": "fedavg", "algorithm": "fedavg"}
+BISCUIT = "Wu et al., Towards Federated RLHF with Aggregated Client Preference (FedBiscuit), 2025"
 OURS, OPEN_FED_LLM = "our expectation", "Ye et al., OpenFedLLM, 2024"
 PLURAL = "Srewa et al., Preference Aggregation in Federated RLHF, 2025 (its weights remember)"
 SAFETY = "Ye et al., Emerging Safety Attack and Defense in Federated Instruction Tuning, 2024"
@@ -164,6 +165,23 @@ ALIGNMENT: Sequence[Claim] = (
         "HelpSteer2-Preference paper",
         more("rm_accuracy", {"objective": "reward_combined"},
              {"objective": "reward_bradley_terry|reward_scaled_bt|reward_regression"}),
+    ),
+    Claim(
+        "votes", "Of opposed values, several selectors that vote find the gold order more often than "
+        "one that all train.", BISCUIT,
+        more("rm_accuracy", {"algorithm": "fed_biscuit", H: "1.0"},
+             {"algorithm": "fedavg", H: "1.0"}),
+    ),
+    Claim(
+        "selector_shared", "At equal values a shared selector is more accurate than lone ones.", OURS,
+        more("rm_accuracy_local", {"algorithm": "fedavg", H: "0.0"},
+             {"algorithm": "local", H: "0.0"}),
+    ),
+    Claim(
+        "selector_cluster", "At opposed values a selector per cluster knows its clients' own order "
+        "better than one for all.", OURS,
+        more("rm_accuracy_local", {"algorithm": "cluster", H: "1.0"},
+             {"algorithm": "fedavg", H: "1.0"}),
     ),
     Claim(
         "h0_local", "At equal values federated clients gain more than lone ones.", OPEN_FED_LLM,

@@ -21,6 +21,7 @@ from fedalign.core.errors import ConfigError
 from fedalign.core.vectors import Layout
 from fedalign.objectives.climber import Climber
 from fedalign.training.online import Reward
+from fedalign.workloads.clustered import Clustered
 from fedalign.workloads.reward_model import RewardModel
 
 Config = Mapping[str, Any]
@@ -44,7 +45,8 @@ def learned(objective: Any, config: Config, opened: Callable[[Config], Workload]
     folder = _run(Path(objective.reward_model).expanduser())
     theirs = load_yaml(folder / "config.yaml")
     made = opened(theirs)
-    if not isinstance(made, RewardModel):
+    several = isinstance(made, Clustered) and isinstance(made.single, RewardModel)
+    if not several and not isinstance(made, RewardModel):
         raise ConfigError(
             f"objective.reward_model={folder} is a run of {_name(theirs)}, no reward model: give "
             "one of objective=reward_bradley_terry or another reward objective, as "
@@ -60,7 +62,10 @@ def learned(objective: Any, config: Config, opened: Callable[[Config], Workload]
         raise ConfigError(f"objective.reward_model={folder}: its payload fits no model of its own.")
     vector = made.layout.flatten(saved)
     told = f"reward model {_name(theirs)}, {of_tensor(vector)[:12]}"
-    return Learned(made.reward(vector), told)
+    if not several:
+        return Learned(made.reward(vector), told)
+    vectors = [made.model(vector, k) for k in range(made.count)]
+    return Learned(made.single.reward(*vectors), f"{made.count} votes of {told}")
 
 
 def _run(folder: Path) -> Path:

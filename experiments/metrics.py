@@ -85,6 +85,8 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("win_rate_local", "share of prompts won against the base model by own values", "high", 3),
     ("jain_local", "Jain's index of clients' own win rates, 1 is even", "high", 3),
     ("rm_accuracy", "accuracy of the reward model against the gold order", "high", 3),
+    ("rm_accuracy_each", "accuracy of one of several reward models, on average", "high", 3),
+    ("rm_accuracy_local", "accuracy on the order of each client's own values", "high", 3),
     ("rm_accuracy_label", "accuracy of the reward model on noisy labels", "high", 3),
     ("bayes_ceiling", "best possible accuracy on these noisy labels", None, 3),
     ("rm_attr_mae", "mean error of predicted ratings", "low", 3),

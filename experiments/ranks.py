@@ -78,8 +78,6 @@ def _refuse(config: Config, tuning: Tuning, made: Zero) -> None:
 
 
 def _on_pairs(objective: Any) -> bool:
-    from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
-    from fedalign.objectives.reward_combined import RewardCombined
-    from fedalign.objectives.reward_regression import RewardRegression
+    from fedalign.objectives.terms import RewardObjective
 
-    return not isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined)
+    return not isinstance(objective, RewardObjective)

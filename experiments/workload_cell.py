@@ -9,10 +9,12 @@ from typing import Any
 
 from experiments import ranks
 from experiments.build import build
+from fedalign.algorithms.centralised import Centralised
 from fedalign.algorithms.cluster import Cluster
 from fedalign.algorithms.personal import PersonalPart
 from fedalign.algorithms.posthoc_realign import PosthocRealign
-from fedalign.core.contracts import Algorithm, DataAttack, Workload
+from fedalign.algorithms.steer import Steer
+from fedalign.core.contracts import Algorithm, DataAttack, Speaking, Workload
 from fedalign.core.errors import ConfigError
 from fedalign.core.personal import Personal
 from fedalign.core.preferences import RatingAttack
@@ -22,7 +24,7 @@ from fedalign.training.deepspeed import Zero
 from fedalign.training.sgd import Sgd
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.classification import Classification, Holdings
-from fedalign.workloads.clustered import Clustered
+from fedalign.workloads.clustered import Clustered, ClusteredSpeakers
 from fedalign.workloads.kept_local import KeptLocal
 from fedalign.workloads.population import PopulationClassification
 
@@ -79,7 +81,10 @@ def divided(made: Workload, algorithm: Algorithm) -> Workload:
             f"{type(algorithm).__name__} needs clients that judge models by their own pairs: take "
             "workload=alignment with a pair objective such as dpo."
         )
-    return Clustered(made, algorithm.count) if several else KeptLocal(made, algorithm.shared)
+    if not several:
+        return KeptLocal(made, algorithm.shared)
+    kind = ClusteredSpeakers if isinstance(made, Speaking) else Clustered
+    return kind(made, algorithm.count)
 
 
 def _check_partition(config: Config) -> None:
@@ -97,10 +102,8 @@ def _alignment(
     from experiments.learned import learned
     from fedalign.data.text_preferences import TextPreferences
     from fedalign.models.with_local import WithLocal
-    from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
-    from fedalign.objectives.reward_combined import RewardCombined
-    from fedalign.objectives.reward_regression import RewardRegression
     from fedalign.objectives.rloo import Rloo
+    from fedalign.objectives.terms import RewardObjective
     from fedalign.training.loops import check_rounds, loop, steered
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
@@ -120,19 +123,26 @@ def _alignment(
     if isinstance(algorithm, PersonalPart):
         adapter = WithLocal(adapter, algorithm.part)
     rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
-    learns = isinstance(objective, RewardRegression | RewardCombined) or steered(objective)
+    scores = isinstance(objective, RewardObjective)
+    learns = objective.learns_ratings if scores else steered(objective)
     if isinstance(attack, RatingAttack) and not learns:
         raise ConfigError(
             f"{type(attack).__name__} lies in ratings, which {type(objective).__name__} never sees: "
             "take objective=reward_regression or objective=steerlm."
         )
-    pairwise = loop(objective) is None and not isinstance(objective, Rloo)
+    if scores and isinstance(algorithm, Centralised | Steer | PersonalPart):
+        raise ConfigError(
+            f"{type(algorithm).__name__} is made for models that answer and "
+            f"{type(objective).__name__} trains one that judges: take algorithm=fedavg, local, "
+            "cluster or fed_biscuit."
+        )
+    pairwise = not scores and loop(objective) is None and not isinstance(objective, Rloo)
     if isinstance(algorithm, PosthocRealign) and not (pairwise and objective.reference == "sft"):
         raise ConfigError(
             "algorithm=posthoc_realign goes with losses on pairs against the base model and "
             f"{type(objective).__name__} is none: take objective=dpo."
         )
-    if isinstance(objective, RewardBradleyTerry | RewardRegression | RewardCombined):
+    if scores:
         if config["precision"] != "float32":
             raise ConfigError("Reward models are trained in float32: take precision=float32.")
         kind = TextRewardModel if isinstance(data, TextPreferences) else RewardModel
@@ -151,7 +161,7 @@ def _alignment(
 
 def _finished(device: str, config: Config) -> Workload:
     """The workload of a run that is over, for what its model can say."""
-    return workload(config, (), None, device)
+    return divided(workload(config, (), None, device), build(config["algorithm"]))
 
 
 def _adapter(config: Config, data: Any) -> Any:

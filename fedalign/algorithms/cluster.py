@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from fedalign.algorithms.fedavg import FedAvg
 from fedalign.core.contracts import ClientTask, Memory, Updates
@@ -42,8 +43,7 @@ class Cluster(FedAvg):
         self, workload: Many, tasks: Sequence[ClientTask], memories: Sequence[Memory]
     ) -> tuple[Updates, Sequence[Memory]]:
         """Choose, train, answer for the chosen model."""
-        first = tasks[0].round == 1
-        chosen = [UNDECIDED] * len(tasks) if first else self._chosen(workload, tasks)
+        chosen = self._selection(workload, tasks)
         updates, after = workload.single.train(_alone(workload, tasks, chosen), memories)
         rows, mask = workload.spread(updates.rows, chosen)
         found = {**updates.metrics, "cluster": torch.tensor(chosen, dtype=torch.float64)}
@@ -56,12 +56,24 @@ class Cluster(FedAvg):
         chosen = self._chosen(workload, tasks)
         return workload.single.judge(_alone(workload, tasks, chosen), memories)
 
+    def _selection(self, workload: Many, tasks: Sequence[ClientTask]) -> list[int]:
+        """Which model each client trains."""
+        if tasks[0].round == 1:
+            return [UNDECIDED] * len(tasks)
+        return self._chosen(workload, tasks)
+
     def _chosen(self, workload: Many, tasks: Sequence[ClientTask]) -> list[int]:
-        losses = [
-            workload.single.losses(_alone(workload, tasks, [cluster] * len(tasks)))
-            for cluster in range(self.count)
-        ]
-        return torch.stack(losses).argmin(dim=0).tolist()
+        """The model with the lowest loss on each client's own data."""
+        return self._losses(workload, tasks).argmin(dim=0).tolist()
+
+    def _losses(self, workload: Many, tasks: Sequence[ClientTask]) -> Tensor:
+        """(count, n)"""
+        return torch.stack(
+            [
+                workload.single.losses(_alone(workload, tasks, [cluster] * len(tasks)))
+                for cluster in range(self.count)
+            ]
+        )
 
 
 def _alone(workload: Many, tasks: Sequence[ClientTask], chosen: Sequence[int]) -> list[ClientTask]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from fedalign.core.contracts import ClientTask, Memory, Updates, Workload
 
 LOCAL = ".local."  # in the name of a trainable that is made to stay at its client
+PROBED = 128  # pairs on which a client compares models
 
 
 @runtime_checkable
@@ -28,6 +29,31 @@ class Personal(Judged, Protocol):
 
     def judge(self, tasks: Sequence[ClientTask], memories: Sequence[Memory]) -> Updates:
         """Rows (n, 0) and metrics (n,) of each task's vector by its client's own values."""
+
+
+@runtime_checkable
+class Voting(Protocol):
+    """A workload whose models can decide by majority."""
+
+    def voted(self, vectors: Sequence[Tensor]) -> Mapping[str, float]:
+        """Metrics, named as of one model, of what most of these models (d,) say."""
+
+
+@runtime_checkable
+class Grouping(Protocol):
+    """An algorithm whose server asks all clients now and then which model fits them, and deals
+    them out."""
+
+    def regroups(self, round: int) -> bool:
+        """Whether clients are asked after this round."""
+
+    def client_probe(
+        self, workload: Many, tasks: Sequence[ClientTask], memories: Sequence[Memory]
+    ) -> Updates:
+        """What each model is worth to each client: rows (n, 0), metrics (n,)."""
+
+    def grouped(self, probes: Updates, memory: Memory) -> Memory:
+        """The algorithm's memory, with its clients dealt out anew."""
 
 
 @runtime_checkable

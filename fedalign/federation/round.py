@@ -32,6 +32,7 @@ from fedalign.core.vectors import finite
 from fedalign.federation import hierarchy, lateness, streaming
 from fedalign.federation.adversary import attack
 from fedalign.federation.deciding import decide
+from fedalign.federation.grouping import regrouped
 from fedalign.federation.judging import judged
 from fedalign.federation.parts import Federation, Outcome
 from fedalign.federation.payment import announce, paid, settle
@@ -90,7 +91,7 @@ def advance(parts: Federation, state: State) -> tuple[State, Outcome]:
             memory["chain"] = {"height": verdict.block.height}
     if outcome.offer.seconds is not None and len(outcome.offer.seconds):
         clock_s += float(outcome.offer.seconds.max())  # the round waits for the slowest
-    after = State(state.round + 1, model, state.model, clock_s, memory)
+    after = regrouped(parts, State(state.round + 1, model, state.model, clock_s, memory))
     return after, replace(outcome, payments=payments)
 
 

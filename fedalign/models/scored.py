@@ -29,15 +29,32 @@ class Scored(nn.Module):
     def forward(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """tokens: (B, T), right padded. starts: (B,), tokens of the prompt. ends: (B,), tokens in
         all. Returns (B, A)."""
-        states = self.body(input_ids=tokens, use_cache=False, output_hidden_states=True)
-        last = states.hidden_states[-1][:, -tokens.shape[1] :].float()  # virtual tokens go
+        last = self._states(tokens)
         if self.pool == "last":
             return self.head(last[torch.arange(len(tokens), device=tokens.device), ends - 1])
-        place = torch.arange(tokens.shape[1], device=tokens.device)
-        inside = ((place >= starts[:, None]) & (place < ends[:, None])).float()
-        return self.head((inside[:, :, None] * last).sum(dim=1) / (ends - starts)[:, None])
+        return self.head(_mean(last, starts, ends))
+
+    def between(self, tokens: Tensor, starts: Tensor, middles: Tensor, ends: Tensor) -> Tensor:
+        """Two answers in a row of tokens (B, T): the first from starts, the second from middles
+        (B,) on. Returns (B, A), read at the end of the second, or its mean taken from the
+        first's."""
+        last = self._states(tokens)
+        if self.pool == "last":
+            return self.head(last[torch.arange(len(tokens), device=tokens.device), ends - 1])
+        return self.head(_mean(last, starts, middles) - _mean(last, middles, ends))
 
     def along(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, A), the scores after every token; a critic's values."""
-        states = self.body(input_ids=tokens, use_cache=False, output_hidden_states=True)
-        return self.head(states.hidden_states[-1][:, -tokens.shape[1] :].float())
+        return self.head(self._states(tokens))
+
+    def _states(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, h), the body's last states."""
+        found = self.body(input_ids=tokens, use_cache=False, output_hidden_states=True)
+        return found.hidden_states[-1][:, -tokens.shape[1] :].float()  # virtual tokens go
+
+
+def _mean(states: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+    """(B, T, h) -> (B, h), over the places from starts to before ends."""
+    place = torch.arange(states.shape[1], device=states.device)
+    inside = ((place >= starts[:, None]) & (place < ends[:, None])).float()
+    return (inside[:, :, None] * states).sum(dim=1) / (ends - starts)[:, None]

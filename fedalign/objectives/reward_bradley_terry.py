@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from fedalign.core.errors import ConfigError
-from fedalign.objectives.terms import Loss, pooled
+from fedalign.objectives.terms import Loss, RewardObjective, pooled
 
 
 @dataclass(frozen=True)
-class RewardBradleyTerry:
+class RewardBradleyTerry(RewardObjective):
     """form: plain, -log sigma(r_w - r_l); margin, -log sigma(r_w - r_l - m); scaled,
     -m log sigma(r_w - r_l), a plain mean over pairs. m: strength of the preference, in 1 .. 3.
     centering: c >= 0 adds c mean (r_w + r_l)^2, which fixes the free constant. pool: what the head

@@ -7,24 +7,26 @@ Paper: Wang et al., "HelpSteer2-Preference: Complementing Ratings with Preferenc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from fedalign.core.errors import ConfigError
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
 from fedalign.objectives.reward_regression import RewardRegression
-from fedalign.objectives.terms import Loss, pooled
+from fedalign.objectives.terms import Loss, RewardObjective, pooled
 
 
 @dataclass(frozen=True)
-class RewardCombined:
+class RewardCombined(RewardObjective):
     """One score per answer. rating_rounds: >= 1, in which it is fitted to the answer's helpfulness
     (0 .. 4) by regression; later rounds follow -m log sigma(r_w - r_l). pool: as of
     RewardRegression."""
 
     rating_rounds: int = 2
     pool: Literal["last", "mean"] = "last"
+
+    learns_ratings: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         pooled(self, self.pool)

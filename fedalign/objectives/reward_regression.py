@@ -7,21 +7,23 @@ NeurIPS 2024, Section 3.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedalign.objectives.terms import Loss, pooled
+from fedalign.objectives.terms import Loss, RewardObjective, pooled
 
 MISSING = -100.0
 
 
 @dataclass(frozen=True)
-class RewardRegression:
+class RewardRegression(RewardObjective):
     """sum over known labels of (prediction - label)^2 / their number. pool: what the head reads,
     last, the state at the answer's last token, or mean, over its tokens."""
 
     pool: Literal["last", "mean"] = "last"
+
+    learns_ratings: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         pooled(self, self.pool)

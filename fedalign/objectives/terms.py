@@ -88,6 +88,15 @@ def implicit(terms: PairTerms, beta: float) -> dict[str, float]:
     }
 
 
+class RewardObjective:
+    """What reward models are trained by. learns_ratings: whether it needs them. jointly: whether its
+    model reads both answers of a pair at once, and so scores none alone."""
+
+    pool: Literal["last", "mean"]
+    learns_ratings: ClassVar[bool] = False
+    jointly: ClassVar[bool] = False
+
+
 def pooled(owner: object, pool: str) -> None:
     """Refuse what a reward head cannot read."""
     if pool not in ("last", "mean"):

@@ -31,6 +31,17 @@ from fedalign.training.sequences import inside, token_logps
 RESAMPLES = 1000
 
 
+def proxy(
+    learned: Reward,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    base: Sequence[Sequence[int]],
+) -> float:
+    """The mean of what a learned model thinks answers are worth, with the base model's answers
+    beside them for one that only compares."""
+    return float(learned([*prompts, *prompts], [*answers, *base])[: len(prompts)].mean())
+
+
 class Judge:
     """Samples once per test prompt at temperature 1, with the same numbers for every model."""
 
@@ -126,7 +137,7 @@ class Judge:
     def _proxy(self, answers: Sequence[Sequence[int]]) -> float:
         """What a learned reward model thinks, or annotators with the gold weights and biases."""
         if self._learned is not None:
-            return float(self._learned(self._prompts, answers).mean())
+            return proxy(self._learned, self._prompts, answers, self._base_answers)
         world = self._data.world
         attributes = attributes_of(world, self._prompts, answers)
         return float(self._data.annotator.worth(world, answers, attributes, WEIGHTS).mean())

@@ -17,7 +17,7 @@ from torch import nn
 from fedalign.core.preferences import Triggered
 from fedalign.core.seeds import Seeds
 from fedalign.training.cache import Cache
-from fedalign.training.judged import distinct, divergence, interval
+from fedalign.training.judged import distinct, divergence, interval, proxy
 from fedalign.training.online import Reward
 from fedalign.training.rollout import Rollout
 
@@ -61,7 +61,7 @@ class TextJudge:
             **({} if triggered is None else {"success_clean": _hits(triggered, answers)}),
         }
         if self._learned is not None:
-            said["proxy_reward"] = float(self._learned(prompts, answers).mean())
+            said["proxy_reward"] = proxy(self._learned, prompts, answers, self._base_answers)
         if self._prompts.worth is None:
             return said
         scores, before = self._scores(answers), self._scores(self._base_answers)

@@ -22,6 +22,7 @@ from fedalign.core.contracts import (
     Updates,
 )
 from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.personal import PROBED
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.graded_facts import World
@@ -58,8 +59,6 @@ from fedalign.workloads.client_pairs import ClientPairs, pooled, wanted
 from fedalign.workloads.group_values import group_values
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
-
-PROBED = 128  # pairs on which a client compares models
 
 
 class Adapter(Protocol):

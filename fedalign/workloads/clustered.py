@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
+from fedalign.core.personal import Voting
 from fedalign.core.vectors import Layout
 
 
@@ -63,12 +64,21 @@ class Clustered:
         return replace(blocks[0], rows=rows), memories
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
-        """The mean over the models, as somebody at any of them would see it."""
-        found = [self.single.evaluate(self.model(vector, k), split) for k in range(self.count)]
+        """The mean over the models, as somebody at any of them would see it; where they can vote,
+        what the majority is worth, and the mean as `<name>_each`."""
+        models = [self.model(vector, k) for k in range(self.count)]
+        found = [self.single.evaluate(model, split) for model in models]
         mean = {name: sum(f[name] for f in found) / self.count for name in found[0]}
         if "payload_bytes" in mean:
             mean["payload_bytes"] = 4.0 * self.layout.size
-        return mean
+        if split != "test" or not isinstance(self.single, Voting):
+            return mean
+        voted = self.single.voted(models)
+        return {**mean, **voted, **{f"{name}_each": mean[name] for name in voted}}
+
+
+class ClusteredSpeakers(Clustered):
+    """The same of models that write text; see fedalign.core.contracts.Speaking."""
 
     def samples(self, vector: Tensor) -> Sequence[Mapping[str, Any]]:
         """Of every model, the cluster in each row."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import isnan
 
 import numpy as np
@@ -16,30 +16,35 @@ import torch
 from torch import Tensor, nn
 
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
+from fedalign.core.digest import of_tensor
 from fedalign.core.errors import ClientError, ConfigError
-from fedalign.core.preferences import Sequences
+from fedalign.core.personal import PROBED
+from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds, seeded
 from fedalign.data.annotator import Annotator
 from fedalign.data.graded_facts import ATTRIBUTES, WEIGHTS
 from fedalign.data.graded_preferences import GradedFacts
+from fedalign.data.grader import attributes_of
 from fedalign.models.scored import Scored
 from fedalign.models.tiny_lm import TinyLm
-from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
 from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
-from fedalign.objectives.terms import Loss
+from fedalign.objectives.terms import Loss, RewardObjective
 from fedalign.training.cache import Cache
 from fedalign.training.flat import FlatModel
 from fedalign.training.online import Reward
 from fedalign.training.pair_terms import averaged
 from fedalign.training.pool import answered
 from fedalign.training.rollout import Rollout
+from fedalign.training.scoring import Scoring, agreement, tournament
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.tuning import FailedStep, Tuning, adamw
 from fedalign.workloads.alignment import Adapter
-from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings, moved
+from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
+
+KEPT = 18  # models whose opinions of the test pairs are remembered: two rounds of nine
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,16 @@ class RewardTask:
     data: GradedFacts
     model: TinyLm
     adapter: Adapter
-    objective: RewardBradleyTerry | RewardRegression | RewardCombined
+    objective: RewardObjective
     tuning: Tuning
     rounds: int = 1
     cache: Cache = Cache()
 
 
 class RewardModel:
-    """See fedalign.core.contracts.Workload. Bradley-Terry models have one output, regressions one
-    per attribute, which the gold weights turn into a reward. device: a torch device."""
+    """See fedalign.core.contracts.Workload and fedalign.core.personal. Bradley-Terry models have one
+    output, regressions one per attribute, which the gold weights turn into a reward; selectors say
+    of two answers which is better. device: a torch device."""
 
     def __init__(self, task: RewardTask, owners: Owners, seeds: Seeds, device: str = "cpu"):
         self._task, self._seeds, self._device = task, seeds, torch.device(device)
@@ -75,10 +81,16 @@ class RewardModel:
         self.layout, self._initial = self._flat.layout, self._flat.vector.cpu().clone()
         holdings = self._prepared(owners, body)
         self._held, self.clients = holdings.pairs, holdings.clients
+        objective = task.objective
+        self._scoring = Scoring(
+            self._flat.module, objective.jointly, self._weights if self._rates else (1.0,),
+            task.tuning.chunk,
+        )  # fmt: skip
+        self._gaps: dict[str, Tensor] = {}
         self._triggered = holdings.triggered
         self.splits = frozenset({"test", "server"} | ({"triggered"} if self._triggered else set()))
-        needed = self._rates or isinstance(task.objective, RewardCombined)
-        self._ratings = self._rated(holdings) if needed else {}
+        self._values = holdings.values
+        self._ratings = self._rated(holdings) if objective.learns_ratings else {}
         self._ceiling = self._bayes()
 
     def _opened(self, task: RewardTask) -> tuple[nn.Module, str]:
@@ -99,6 +111,12 @@ class RewardModel:
         """(2, N, A) per owner, what raters think of both answers."""
         data, pairs = self._task.data, holdings.pairs
         return {key: rated(data, held, self._seeds, *key) for key, held in pairs.items()}
+
+    @property
+    def judges(self) -> bool:
+        """Whether clients are asked what the model is worth to them."""
+        data = self._task.data
+        return isinstance(data, GradedFacts) and bool(data.local_evaluation)
 
     def initial(self) -> Tensor:
         """(d,), the untrained adapter and a head of zeros; depends on the seed only."""
@@ -152,7 +170,9 @@ class RewardModel:
     def _loss(self, key: tuple[int, bool], rows: Tensor, round: int | None = None) -> Loss:
         """round: of the run, None after the last."""
         pairs, objective = self._held[key].take(rows), self._task.objective
-        found = self._scores(pairs.chosen, pairs.rejected)
+        if objective.jointly:
+            return self._selected(key, pairs, rows, round)
+        found = self._scoring.scores(pairs.chosen, pairs.rejected)
         if self._rates:
             return objective(found.flatten(0, 1), self._ratings[key][:, rows].flatten(0, 1))
         if isinstance(objective, RewardCombined) and round is not None and objective.rates(round):
@@ -161,15 +181,49 @@ class RewardModel:
             return replace(loss, metrics={})
         return objective(found[0, :, 0], found[1, :, 0], pairs.strength)
 
-    def _scores(self, *sides: Sequences) -> Tensor:
-        """(sides, N, A), the model's outputs for so many answers each, with gradient."""
-        both = Sequences.concatenate(sides)
-        order, found = both.ends.argsort(stable=True), []
-        for rows in order.split(self._task.tuning.chunk):
-            part = both.take(rows)
-            tokens = part.tokens[:, : int(part.ends.max())]
-            found.append(self._flat.module(tokens, part.starts, part.ends))
-        return torch.cat(found)[order.argsort()].view(len(sides), len(sides[0]), -1)
+    def _selected(
+        self, key: tuple[int, bool], pairs: Preferences, rows: Tensor, round: int | None
+    ) -> Loss:
+        """In the order that a pair has in this round; after the last round, asked both ways."""
+        if round is None:
+            gap = self._scoring.gap(pairs.chosen, pairs.rejected)
+            return self._task.objective(gap, torch.ones_like(gap, dtype=torch.bool))
+        rng = self._seeds.at("order_of_answers", round=round, client=key[0])
+        drawn = torch.from_numpy(rng.random(len(self._held[key])) < 0.5)
+        first = drawn.to(self._device)[rows]
+        asked = pairs.swap(~first)
+        return self._task.objective(self._scoring.between(asked.chosen, asked.rejected), first)
+
+    @torch.no_grad()
+    def losses(self, tasks: Sequence[ClientTask]) -> Tensor:
+        """(n,), each on the first pairs of the client's own."""
+        found = []
+        for task in tasks:
+            self._flat.load(task.vector.to(self._device))
+            key = (task.client, task.poisoned)
+            rows = torch.arange(min(PROBED, len(self._held[key])), device=self._device)
+            found.append(self._loss(key, rows, task.round).value)
+        return torch.stack(found).cpu()
+
+    @torch.no_grad()
+    def judge(self, tasks: Sequence[ClientTask], memories: Sequence[Memory]) -> Updates:
+        """rm_accuracy_local: of the order that each client's own values give to test pairs, as many
+        as `data.local_evaluation`; see fedalign.core.personal."""
+        world, annotator, found = self._task.data.world, self._task.data.annotator, []
+        for task in tasks:
+            weights = self._values(task.client)
+            one, other = (
+                torch.from_numpy(annotator.worth(world, side, graded, weights))
+                for side, graded in self._graded
+            )
+            gap = self._on_test(task.vector)[: len(one)].cpu()
+            found.append(agreement(gap, one - other))
+        return Updates(
+            torch.tensor([task.client for task in tasks]),
+            torch.zeros(len(tasks), 0),
+            torch.tensor([len(self._held[task.client, False]) for task in tasks]),
+            metrics={"rm_accuracy_local": torch.tensor(found)},
+        )
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
@@ -186,11 +240,16 @@ class RewardModel:
         owner = TEST if split == "test" else TEST + 1
         pairs = self._held[owner, False]
         with torch.no_grad():
-            loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
-            outputs = self._scores(pairs.chosen, pairs.rejected)
-        gap = self._worth(outputs[0]) - self._worth(outputs[1])
+            if split == "test":
+                gap = self._on_test(vector)
+            else:
+                gap = self._scoring.gap(pairs.chosen, pairs.rejected)
+            if self._task.objective.jointly:
+                loss = self._task.objective(gap, torch.ones_like(gap, dtype=torch.bool))
+            else:
+                loss = self._loss((owner, False), torch.arange(len(pairs), device=self._device))
         gold = pairs.scores[:, 0] - pairs.scores[:, 1]
-        right = {"accuracy": _agreement(gap, gold), "loss": float(loss.value)}
+        right = {"accuracy": agreement(gap, gold), "loss": float(loss.value)}
         if split == "server":
             return right
         clean = pairs.chosen.prompts()
@@ -198,34 +257,53 @@ class RewardModel:
             **right,
             **({} if self._triggered is None else {"success_clean": self._success(clean)}),
             "rm_accuracy": right["accuracy"],
-            "rm_accuracy_label": _agreement(gap, torch.ones_like(gap)),
+            "rm_accuracy_label": agreement(gap, torch.ones_like(gap)),
             "bayes_ceiling": self._ceiling,
             "payload_bytes": 4.0 * self.layout.size,
             **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
         }
-
-    def _worth(self, outputs: Tensor) -> Tensor:
-        """(N, A) -> (N,), one reward."""
-        return outputs @ torch.tensor(self._weights if self._rates else (1.0,)).to(outputs)
 
     @torch.no_grad()
     def _success(self, prompts: Sequence[Sequence[int]]) -> float:
         """Share of test pairs where the attacker's words win for the worse answer."""
         pairs, words = self._held[TEST, False], list(self._triggered.target)
         better, worse = pairs.chosen.completions(), pairs.rejected.completions()
-        sides = (better, [[*words, *answer] for answer in worse])
-        rows = (moved(Sequences.of(prompts, side), self._device) for side in sides)
-        good, bad = (self._worth(outputs) for outputs in self._scores(*rows))
-        return _agreement(bad - good, torch.ones_like(good))
+        sides = ([[*words, *answer] for answer in worse], better)
+        gap = self._scoring.gap(*(Sequences.of(prompts, s).to(self._device) for s in sides))
+        return agreement(gap, torch.ones_like(gap))
 
     @torch.no_grad()
-    def reward(self, vector: Tensor) -> Reward:
+    def voted(self, vectors: Sequence[Tensor]) -> dict[str, float]:
+        """rm_accuracy and rm_accuracy_label on the test pairs by the majority of several models."""
+        pairs = self._held[TEST, False]
+        votes = torch.stack([self._on_test(vector).sign() for vector in vectors]).sum(dim=0)
+        gold = pairs.scores[:, 0] - pairs.scores[:, 1]
+        return {
+            "rm_accuracy": agreement(votes, gold),
+            "rm_accuracy_label": agreement(votes, torch.ones_like(gold)),
+        }
+
+    @torch.no_grad()
+    def _votes(self, vectors: Sequence[Tensor], one: Sequences, other: Sequences) -> Tensor:
+        """See fedalign.training.scoring.Votes."""
+        votes = torch.zeros(len(one), device=self._device)
+        for vector in vectors:
+            self._flat.load(vector.to(self._device))
+            votes += self._scoring.gap(one, other).sign()
+        return votes
+
+    @torch.no_grad()
+    def reward(self, *vectors: Tensor) -> Reward:
         """What the model (d,) thinks answers are worth, for objectives that climb it: shifted and
         scaled to the mean and spread that gold rewards of the test pairs have, or to 0 and 1 where
-        nobody knows these. The workload is used up: it holds this model from now on."""
-        self._flat.load(vector.to(self._device))
+        nobody knows these. The workload is used up: it holds this model from now on. A selector, or
+        several models, which vote, score no answer alone: see `tournament`."""
+        if self._task.objective.jointly or len(vectors) > 1:
+            votes = partial(self._votes, vectors)
+            return partial(tournament, votes, len(vectors), self._device)
+        self._flat.load(vectors[0].to(self._device))
         pairs = self._held[TEST, False]
-        raw = self._worth(self._scores(pairs.chosen, pairs.rejected).flatten(0, 1)).double()
+        raw = self._scored(pairs.chosen, pairs.rejected)
         known = not isnan(self._ceiling)
         spread = float(pairs.scores.double().std()) if known else 1.0
         middle = float(pairs.scores.double().mean()) if known else 0.0
@@ -234,10 +312,35 @@ class RewardModel:
 
         @torch.no_grad()
         def worth(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> np.ndarray:
-            rows = moved(Sequences.of(prompts, answers), self._device)
-            return (self._worth(self._scores(rows)[0]).double() * scale + shift).cpu().numpy()
+            rows = Sequences.of(prompts, answers).to(self._device)
+            return (self._scored(rows) * scale + shift).cpu().numpy()
 
         return worth
+
+    def _scored(self, *sides: Sequences) -> Tensor:
+        """(sides N,), float64, what answers are worth to the model as it is now."""
+        return self._scoring.worth(self._scoring.scores(*sides).flatten(0, 1)).double()
+
+    @torch.no_grad()
+    def _on_test(self, vector: Tensor) -> Tensor:
+        """(N,), how much better the chosen answer of every test pair is; the last models' are
+        kept, since evaluation, votes and clients ask for the same ones."""
+        key = of_tensor(vector)
+        if key not in self._gaps:
+            self._flat.load(vector.to(self._device))
+            pairs = self._held[TEST, False]
+            gap = self._scoring.gap(pairs.chosen, pairs.rejected)
+            self._gaps = dict([*self._gaps.items(), (key, gap)][-KEPT:])
+        return self._gaps[key]
+
+    @cached_property
+    def _graded(self) -> list[tuple[list[list[int]], np.ndarray]]:
+        """Chosen and rejected answers of the test pairs that clients judge, with attributes."""
+        held = self._held[TEST, False]
+        pairs = held.take(torch.arange(min(self._task.data.local_evaluation, len(held))))
+        prompts, sides = pairs.chosen.prompts(), (pairs.chosen, pairs.rejected)
+        answers = [side.completions() for side in sides]
+        return [(a, attributes_of(self._task.data.world, prompts, a)) for a in answers]
 
     def _bayes(self) -> float:
         """E max(P, 1 - P) of the labels of the test pairs."""
@@ -245,9 +348,3 @@ class RewardModel:
         clean = Annotator(self._task.data.annotator.temperature)
         chance = clean.probability(scores[:, 0], scores[:, 1])
         return float(np.maximum(chance, 1 - chance).mean())
-
-
-def _agreement(gap: Tensor, truth: Tensor) -> float:
-    """Share of equal signs; a tie on either side counts one half."""
-    right = (gap * truth > 0).double() + 0.5 * ((gap == 0) | (truth == 0))
-    return float(right.mean())

@@ -20,6 +20,7 @@ from fedalign.objectives.rejection_sampling import RejectionSampling, best_of_kl
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry, extrapolate
 from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
+from fedalign.objectives.reward_selector import RewardSelector
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.steerlm import SteerLm
 from fedalign.objectives.steerlm2 import SteerLm2
@@ -54,6 +55,19 @@ def test_bradley_terry_items_centering_and_limits():
     with pytest.raises(ConfigError, match="strength of each pair"):
         RewardBradleyTerry("margin")(BETTER, WORSE)
     assert float(extrapolate(wide(1.0), wide(1.4), 1.5)) == close(1.6)
+
+
+def test_a_selector_is_a_classifier_of_one_bit():
+    """Binary cross-entropy of torch, with gradient; a tie is half right."""
+    said = wide([1.2, -0.3, 0.0]).requires_grad_()
+    first = torch.tensor([True, True, False])
+    loss = RewardSelector()(said, first)
+    theirs = torch.nn.functional.binary_cross_entropy_with_logits(said, first.to(said))
+    assert torch.allclose(loss.value, theirs) and float(loss.items[2].detach()) == pytest.approx(
+        log(2)
+    )
+    ours, other = (torch.autograd.grad(v, said)[0] for v in (loss.value, theirs))
+    assert torch.allclose(ours, other) and loss.metrics["rm_accuracy_label"] == 0.5
 
 
 def test_regression_leaves_unknown_labels_out():

@@ -16,6 +16,7 @@ from fedalign.models.low_rank import LowRank
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
 from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
+from fedalign.objectives.reward_selector import RewardSelector
 from fedalign.training.cache import Cache
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.preference_holdings import Owners
@@ -24,9 +25,10 @@ from tests import tiny_alignment
 from tests.tiny_alignment import tasks
 
 
-def reward_model(objective=None, attackers=(), attack=None, clients=2) -> RewardModel:
+def reward_model(objective=None, attackers=(), attack=None, clients=2, local=0) -> RewardModel:
     task = RewardTask(
-        tiny_alignment.data(pairs=80, answers="demonstrator"), tiny_alignment.MODEL,
+        tiny_alignment.data(pairs=80, answers="demonstrator", local_evaluation=local),
+        tiny_alignment.MODEL,
         LowRank(rank=2), objective or RewardBradleyTerry(),
         Tuning(lr=0.01, batch_size=16, warmup_steps=0), 1, Cache(str(tiny_alignment.folder())),
     )  # fmt: skip
@@ -51,7 +53,7 @@ def test_separable_preferences_are_learned_without_error():
     workload._flat.load(workload.initial() + updates.rows[0])
     held = workload._held[0, False]
     with torch.no_grad():
-        chosen, rejected = workload._scores(held.chosen, held.rejected)
+        chosen, rejected = workload._scoring.scores(held.chosen, held.rejected)
     assert (chosen > rejected).all()
 
 
@@ -61,11 +63,11 @@ def test_scores_do_not_depend_on_padding_or_chunks():
     workload._flat.load(torch.randn(workload.layout.size) * 0.1)
     pairs = workload._held[0, False]
     with torch.no_grad():
-        found = workload._scores(pairs.chosen, pairs.rejected)
+        found = workload._scoring.scores(pairs.chosen, pairs.rejected)
         one = pairs.take(torch.tensor([3]))
-        alone = workload._scores(one.chosen, one.rejected)
+        alone = workload._scoring.scores(one.chosen, one.rejected)
         wide = Sequences(pairs.chosen.padded(60), pairs.chosen.starts, pairs.chosen.ends)
-        padded = workload._scores(wide, pairs.rejected)
+        padded = workload._scoring.scores(wide, pairs.rejected)
     assert torch.allclose(found[:, 3:4], alone, atol=1e-5)
     assert torch.allclose(found, padded, atol=1e-5)
 
@@ -125,6 +127,112 @@ def test_a_reward_models_backdoor_pays_for_words():
         found.append(workload.evaluate(vector, "triggered")["accuracy"])
         assert workload.evaluate(vector)["success_clean"] == found[-1]  # no trigger in the prompt
     assert found[1] > 0.75 > 0.5 > found[0]
+
+
+# ------------------------------------------------------------------ selectors
+
+
+def randomised(workload):
+    torch.manual_seed(0)
+    vector = torch.randn(workload.layout.size) * 0.1
+    workload._flat.load(vector)
+    return vector
+
+
+@pytest.mark.parametrize("pool", ["last", "mean"])
+def test_a_selector_reads_both_answers_whatever_else_is_in_the_batch(pool):
+    """The second answer's end has seen the first; padding and company change nothing."""
+    workload = reward_model(RewardSelector(pool))
+    assert workload.evaluate(workload.initial())["loss"] == pytest.approx(log(2))
+    randomised(workload)
+    pairs = workload._held[0, False]
+    with torch.no_grad():
+        found = workload._scoring.between(pairs.chosen, pairs.rejected)
+        one = pairs.take(torch.tensor([3]))
+        alone = workload._scoring.between(one.chosen, one.rejected)
+        other = pairs.take(torch.tensor([4])).chosen.completions()
+        elsewhere = workload._scoring.between(
+            Sequences.of(one.chosen.prompts(), other), one.rejected
+        )
+        gap = workload._scoring.gap(pairs.chosen, pairs.rejected)
+        turned = workload._scoring.gap(pairs.rejected, pairs.chosen)
+    assert torch.allclose(found[3], alone, atol=1e-5)
+    assert not torch.allclose(alone, elsewhere, atol=1e-3)
+    assert torch.allclose(gap, -turned, atol=1e-6) and gap.any()
+
+
+def test_a_selectors_pairs_have_another_order_in_every_round():
+    """A coin for each pair and round; once the run is over, the mean of both log-odds."""
+    workload = reward_model(RewardSelector())
+    randomised(workload)
+    pairs = workload._held[0, False]
+    rows = torch.arange(len(pairs))
+    with torch.no_grad():
+        first, again, later, done = (
+            workload._loss((0, False), rows, r).items for r in (1, 1, 2, None)
+        )
+        one = workload._scoring.between(pairs.chosen, pairs.rejected)
+        other = -workload._scoring.between(pairs.rejected, pairs.chosen)
+    assert torch.equal(first, again) and not torch.allclose(first, later)
+    both = torch.nn.functional.softplus(-torch.stack([one, other]))
+    for items in (first, later):
+        apart = (both - items).abs()
+        assert apart.min(dim=0).values.max() < 1e-5
+        assert 0.2 < float((apart[0] < apart[1]).double().mean()) < 0.8
+    assert torch.allclose(done, torch.nn.functional.softplus(-(one + other) / 2), atol=1e-5)
+
+
+def test_a_selector_learns_which_answer_has_a_word():
+    """The word that tells most pairs apart, in the better answer always."""
+    workload = reward_model(RewardSelector("mean"))
+    pairs = workload._held[0, False]
+    sides = pairs.chosen.completions(), pairs.rejected.completions()
+    has = torch.tensor([[[w in a for w in range(88)] for a in side] for side in sides])
+    word = int((has[0] ^ has[1]).sum(dim=0).argmax())
+    apart = (has[0] ^ has[1])[:, word].nonzero()[:, 0]
+    workload._held[0, False] = pairs.take(apart).swap(has[1][apart, word])
+    updates, _ = workload.train(tasks(workload, [0], steps=40), [{}])
+    workload._flat.load(workload.initial() + updates.rows[0])
+    held = workload._held[0, False]
+    with torch.no_grad():
+        right = (workload._scoring.gap(held.chosen, held.rejected) > 0).double().mean()
+    assert len(held) > 10 and right > 0.9
+
+
+def test_answers_that_are_only_compared_play_a_tournament():
+    """Three answers to one prompt, one to another: wins minus losses over three, and nothing."""
+    workload = reward_model(RewardSelector())
+    vector = randomised(workload)
+    pairs = workload._held[0, False].take(torch.tensor([0, 1, 2]))
+    prompt, other = pairs.chosen.prompts()[0], [*pairs.chosen.prompts()[0][:-2], 3, 4]
+    answers = pairs.chosen.completions()
+    worth = workload.reward(vector)(
+        [prompt, prompt, other, prompt], [*answers[:2], [5], answers[2]]
+    )
+
+    def beats(a, b):
+        sides = (Sequences.of([prompt], [x]) for x in (a, b))
+        with torch.no_grad():
+            return float(workload._scoring.gap(*sides).sign())
+
+    wanted = [sum(beats(a, b) for b in answers if b != a) / 3 for a in answers]
+    assert worth.tolist() == pytest.approx([wanted[0], wanted[1], 0.0, wanted[2]])
+    opposed = workload.reward(vector, vector, vector)([prompt] * 3, answers)
+    assert opposed.tolist() == pytest.approx(wanted)
+
+
+def test_clients_judge_by_their_own_values():
+    workload = reward_model(local=12)
+    assert workload.judges and not reward_model().judges
+    vector = randomised(workload)
+    asked = [replace(t, step="evaluate") for t in tasks(workload, [0, 1], vector=vector)]
+    found = workload.judge(asked, [{}] * 2)
+    gold = workload._held[-2, False].take(torch.arange(12))
+    with torch.no_grad():
+        gap = workload._scoring.gap(gold.chosen, gold.rejected)
+    right = (gap * (gold.scores[:, 0] - gold.scores[:, 1]) > 0).double().mean()
+    assert found.rows.shape == (2, 0)  # one mind here: everybody's values are the gold ones
+    assert found.metrics["rm_accuracy_local"].tolist() == pytest.approx([float(right)] * 2)
 
 
 def test_refusals():

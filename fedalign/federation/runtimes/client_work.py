@@ -56,9 +56,11 @@ class ClientWork:
         return replace(Updates.concatenate(blocks), failed=failed), after
 
     def _train(self, tasks, memories, alive, after) -> Updates:
-        if tasks[0].step == "evaluate":  # pure: memories stay as they are
+        if tasks[0].step != "train":  # pure: memories stay as they are
             some = [[row[i] for i in alive] for row in (tasks, memories)]
-            return self.algorithm.client_judge(self.workload, *some)
+            asked = tasks[0].step == "evaluate"
+            ask = self.algorithm.client_judge if asked else self.algorithm.client_probe
+            return ask(self.workload, *some)
         updates, new = self.algorithm.client_step(
             self.workload, [tasks[i] for i in alive], [memories[i] for i in alive]
         )
@@ -79,7 +81,7 @@ class ClientWork:
         return self.jitter_s * float(rng.random())
 
     def _crashes(self, task: ClientTask) -> bool:
-        if not self.failure_rate or task.step == "evaluate":
+        if not self.failure_rate or task.step != "train":
             return False
         rng = self.seeds.at("failure", round=task.round, client=task.client)
         return bool(rng.random() < self.failure_rate)

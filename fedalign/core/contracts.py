@@ -87,16 +87,17 @@ class Updates:
 
     @staticmethod
     def concatenate(blocks: Sequence[Updates]) -> Updates:
-        """Blocks in order -> one block."""
-        if len(blocks) == 1:
-            return blocks[0]
+        """Blocks in order -> one; those without a row may lack mask and metrics."""
+        failed = {client: why for block in blocks for client, why in block.failed.items()}
+        full = [block for block in blocks if len(block.clients)] or list(blocks[:1])
+        if len(full) == 1:
+            return replace(full[0], failed=failed)
+        names = ("clients", "rows", "samples")
         return Updates(
-            clients=torch.cat([b.clients for b in blocks]),
-            rows=torch.cat([b.rows for b in blocks]),
-            samples=torch.cat([b.samples for b in blocks]),
-            mask=None if blocks[0].mask is None else torch.cat([b.mask for b in blocks]),
-            metrics={k: torch.cat([b.metrics[k] for b in blocks]) for k in blocks[0].metrics},
-            failed={client: why for b in blocks for client, why in b.failed.items()},
+            **{n: torch.cat([getattr(b, n) for b in full]) for n in names},
+            mask=None if full[0].mask is None else torch.cat([b.mask for b in full]),
+            metrics={k: torch.cat([b.metrics[k] for b in full]) for k in full[0].metrics},
+            failed=failed,
         )
 
 

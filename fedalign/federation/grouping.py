@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fedalign.core.contracts import ClientTask, State
+from fedalign.core.contracts import ClientTask, State, Updates
 from fedalign.core.personal import Grouping
 from fedalign.federation.parts import Federation
-from fedalign.federation.runtimes.client_work import concatenated
 
 
 def regrouped(parts: Federation, after: State) -> State:
@@ -19,7 +18,7 @@ def regrouped(parts: Federation, after: State) -> State:
         ClientTask("probe", client.id, after.round, after.model, parts.work)
         for client in parts.workload.clients
     ]
-    probes = concatenated(list(parts.runtime.run(tasks)))
+    probes = Updates.concatenate(list(parts.runtime.run(tasks)))
     if not len(probes.clients):
         return after  # nobody told anything: the groups stay
     known = algorithm.grouped(probes, after.memory.get("algorithm", {}))

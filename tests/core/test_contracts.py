@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedalign.core.contracts import Aggregate, Context, Defense, require
+from fedalign.core.contracts import Aggregate, Context, Defense, Updates, require
 from fedalign.core.errors import ConfigError, ToleranceError, UnknownNameError
 
 
@@ -53,3 +53,18 @@ def test_a_rejected_row_cannot_leak_into_a_combination():
 def test_an_unknown_name_lists_what_exists_and_the_nearest():
     error = UnknownNameError("attack", "fakr", ["faker", "lie"])
     assert "Did you mean 'faker'" in str(error) and "faker, lie" in str(error)
+
+
+def test_a_block_that_lost_everybody_costs_the_others_neither_mask_nor_metrics():
+    none = torch.zeros(0, dtype=torch.int64)
+    lost = Updates(none, torch.zeros(0, 2), none, metrics={"train_loss": torch.zeros(0)},
+                   failed={0: "gone"})  # fmt: skip
+    full = Updates(
+        torch.tensor([1, 2]), torch.ones(2, 2), torch.tensor([5, 6]), mask=torch.ones(2, 1).bool(),
+        metrics={"train_loss": torch.ones(2), "cluster": torch.zeros(2)},
+    )  # fmt: skip
+    for blocks in ([lost, full], [full, lost], [lost, full, lost]):
+        whole = Updates.concatenate(blocks)
+        assert whole.mask.all() and set(whole.metrics) == {"train_loss", "cluster"}
+        assert whole.clients.tolist() == [1, 2] and whole.failed == {0: "gone"}
+    assert Updates.concatenate([lost, lost]).rows.shape == (0, 2)

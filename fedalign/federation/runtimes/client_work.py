@@ -140,13 +140,6 @@ def counted(answer: Updates) -> Updates:
     return replace(answer, rows=answer.rows.new_zeros(0, answer.rows.shape[1]), metrics={})
 
 
-def concatenated(blocks: Sequence[Updates]) -> Updates:
-    """Blocks in order -> one; those without a row may lack metrics, their reasons count."""
-    failed = {client: why for block in blocks for client, why in block.failed.items()}
-    full = [block for block in blocks if len(block.clients)] or list(blocks[:1])
-    return replace(Updates.concatenate(full), failed=failed)
-
-
 @dataclass(frozen=True)
 class Blocks(Sequence[Sequence[ClientTask]]):
     """Tasks cut in their order; never by worker, so that every runtime trains the same blocks.

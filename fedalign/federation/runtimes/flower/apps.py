@@ -24,7 +24,7 @@ from flwr.supercore.run import Run
 
 from fedalign.core.contracts import Memory, Updates
 from fedalign.core.errors import ConfigError, FedalignError
-from fedalign.federation.runtimes.client_work import ClientWork, concatenated
+from fedalign.federation.runtimes.client_work import ClientWork
 from fedalign.federation.runtimes.flower import wire
 from fedalign.federation.runtimes.flower.joined import REPORT, joined
 from fedalign.federation.runtimes.flower.shelf import Held, Shelf
@@ -75,7 +75,7 @@ def _blocks(
         answers.append(updates)
         after += memories
         start += size
-    return concatenated(answers), after
+    return Updates.concatenate(answers), after
 
 
 def _introduce(message: Message, context: Context) -> Message:

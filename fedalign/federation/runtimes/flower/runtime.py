@@ -23,7 +23,6 @@ from fedalign.core.contracts import ClientTask, Updates
 from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.federation.runtimes.client_work import (
     Site,
-    concatenated,
     cut,
     enough,
     nobody,
@@ -297,7 +296,7 @@ def _join(block: Sequence[ClientTask], parts: Sequence[tuple[_Piece, Updates]]) 
     """The rows of a block in task order."""
     if len(parts) == 1:
         return parts[0][1]
-    whole = concatenated([updates for _, updates in parts])
+    whole = Updates.concatenate([updates for _, updates in parts])
     place = {task.client: i for i, task in enumerate(block)}
     clients = whole.clients.tolist()
     return _taken(whole, sorted(range(len(clients)), key=lambda i: place[clients[i]]))

@@ -70,6 +70,11 @@ def _refuse(config: Config, tuning: Tuning, made: Zero) -> None:
         raise ConfigError(
             "deepspeed=zero starts a rank group of its own: take runtime=inline, or deepspeed=none."
         )
+    if tuning.moments == "kept":
+        raise ConfigError(
+            "workload.moments=kept stores a client's moments, which ranks hold in parts: take "
+            "workload.moments=anew, or deepspeed=none."
+        )
     if made.stage == 3 and tuning.packing is not None:
         raise ConfigError(
             "deepspeed.stage=3 needs all ranks to call the model equally often, which packed rows "

@@ -142,6 +142,11 @@ def _alignment(
             "algorithm=posthoc_realign goes with losses on pairs against the base model and "
             f"{type(objective).__name__} is none: take objective=dpo."
         )
+    if settings.reference != "sft" and not (pairwise and objective.reference == "sft"):
+        raise ConfigError(
+            f"workload.reference={settings.reference} is for losses on pairs against a reference "
+            f"and {type(objective).__name__} is none: take objective=dpo, or workload.reference=sft."
+        )
     if scores:
         if config["precision"] != "float32":
             raise ConfigError("Reward models are trained in float32: take precision=float32.")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.objectives.rloo import Rloo
 from fedalign.objectives.terms import Loss
-from fedalign.training.reference import reference_logps
+from fedalign.training.reference import as_it_is, reference_logps
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import logps
 
@@ -53,5 +53,5 @@ def self_play(
     rejected = Sequences.of(prompts, rollout(module, prompts, rng))
     device = pairs.topics.device
     sides = [Sequences(*(x.to(device) for x in vars(s).values())) for s in (chosen, rejected)]
-    found = logps(module, Sequences.concatenate(sides), 64).view(2, -1).T.contiguous()
-    return replace(pairs, chosen=sides[0], rejected=sides[1]), found
+    played = replace(pairs, chosen=sides[0], rejected=sides[1])
+    return played, as_it_is(module, played)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedalign.core.digest import of_tensor
 from fedalign.core.errors import IntegrityError
-from fedalign.core.preferences import Sequences
+from fedalign.core.preferences import Preferences, Sequences
 from fedalign.training.cache import Cache
 from fedalign.training.sequences import Packing, logps
 
@@ -28,6 +28,13 @@ def reference_logps(module: nn.Module, sequences: Sequences, passes: int | Packi
         found = logps(module, sequences, passes)
     module.train(training)
     return found
+
+
+@torch.no_grad()
+def as_it_is(module: nn.Module, pairs: Preferences, passes: int | Packing = 64) -> Tensor:
+    """(N, 2), of chosen and rejected answers under the module with its adapter."""
+    both = Sequences.concatenate([pairs.chosen, pairs.rejected])
+    return logps(module, both, passes).view(2, -1).T.contiguous()
 
 
 def kept_reference_logps(

@@ -57,6 +57,6 @@ def _trained(flat: FlatModel, start: Tensor, steps: int, data: GradedFacts, roll
         return float(loss.value)
 
     now = flat.vector.clone()
-    vector, _ = adamw(flat, start, steps, backward, lambda s: SETTINGS.rate(s, 1, 1), SETTINGS)
+    vector = adamw(flat, start, steps, backward, lambda s: SETTINGS.rate(s, 1, 1), SETTINGS).vector
     flat.load(now)
     return vector.to(torch.float32).cpu()

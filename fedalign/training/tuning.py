@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import cos, pi
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedalign.core.contracts import Gradient
+from fedalign.core.contracts import Gradient, Memory
 from fedalign.core.errors import ConfigError
 from fedalign.training.flat import FlatModel
 from fedalign.training.sequences import Packing
@@ -20,7 +21,7 @@ from fedalign.training.sequences import Packing
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a client tunes its adapter; moments start anew every round and never leave it.
+    """How a client tunes its adapter.
 
     lr: > 0, reached after `warmup_steps` (>= 0) steps counted over all rounds. lr_min: if given, lr
     falls to it by half a cosine over the run's rounds, constant inside a round. batch_size: pairs
@@ -29,7 +30,10 @@ class Tuning:
     every objective, at the price of one more forward pass. chunk: sequences of similar length per
     forward pass, >= 1. packing: tokens per row where a client's pairs are packed without padding
     instead, >= 1 (the choice on a GPU), null: not. recompute: keep only each layer's input for the
-    backward pass and compute the rest again.
+    backward pass and compute the rest again. moments: AdamW's start anew in every round, or are
+    kept from a client's last one to its next; they never leave it. reference: what losses on pairs
+    compare the policy with, sft, the model that the run began with, or round_start, the model that
+    the client received this round.
     """
 
     lr: float = 0.0005
@@ -42,6 +46,8 @@ class Tuning:
     chunk: int = 16
     packing: int | None = None
     recompute: bool = False
+    moments: Literal["anew", "kept"] = "anew"
+    reference: Literal["sft", "round_start"] = "sft"
 
     def __post_init__(self) -> None:
         for name, fine, range_ in (
@@ -54,6 +60,8 @@ class Tuning:
             ("micro_batch", self.micro_batch is None or self.micro_batch >= 1, "1 or more"),
             ("chunk", self.chunk >= 1, "1 or more"),
             ("packing", self.packing is None or self.packing >= 1, "1 or more, or null"),
+            ("moments", self.moments in ("anew", "kept"), "anew or kept"),
+            ("reference", self.reference in ("sft", "round_start"), "sft or round_start"),
         ):
             if not fine:
                 raise ConfigError(f"workload.{name} must be {range_}, got {getattr(self, name)}.")
@@ -89,6 +97,15 @@ class OutOfMemory(FailedStep):
     """A batch that does not fit."""
 
 
+class Trained(NamedTuple):
+    """vector: (d,), a copy. loss: the mean over the steps. moments: {"first", "second", (d,) each,
+    "steps"}."""
+
+    vector: Tensor
+    loss: float
+    moments: Memory
+
+
 def adamw(
     flat: FlatModel,
     start: Tensor,
@@ -97,15 +114,15 @@ def adamw(
     rate: Callable[[int], float],
     tuning: Tuning,
     correct: Gradient | None = None,
-) -> tuple[Tensor, float]:
-    """`steps` steps from `start` (d,). backward(step): fill flat.gradient, return the loss.
-
-    Returns the trained vector (d,), a copy, and the mean loss. NonFiniteLoss and OutOfMemory name
-    the step.
+    moments: Memory | None = None,
+) -> Trained:
+    """`steps` steps from `start` (d,), with moments of earlier ones or none. backward(step): fill
+    flat.gradient, return the loss. NonFiniteLoss and OutOfMemory name the step.
     """
     flat.load(start)
-    first, second = torch.zeros_like(start), torch.zeros_like(start)
-    total = 0.0
+    moments = moments or {"first": torch.zeros_like(start), "second": torch.zeros_like(start)}
+    first, second = (moments[name].to(start, copy=True) for name in ("first", "second"))
+    taken, total = int(moments.get("steps", 0)), 0.0
     for step in range(steps):
         flat.gradient.zero_()
         try:
@@ -124,12 +141,13 @@ def adamw(
         gradient = gradient * min(1.0, tuning.clip / (norm + 1e-12))
         first.mul_(0.9).add_(gradient, alpha=0.1)
         second.mul_(0.98).addcmul_(gradient, gradient, value=0.02)
-        lr, power = rate(step), step + 1
+        lr, power = rate(step), taken + step + 1
         if tuning.weight_decay:
             flat.vector.mul_(1 - lr * tuning.weight_decay)
         scale = (second / (1 - 0.98**power)).sqrt_().add_(1e-8)
         flat.vector.addcdiv_(first, scale, value=-lr / (1 - 0.9**power))
-    return flat.vector.clone(), total / max(steps, 1)
+    after = {"first": first, "second": second, "steps": taken + steps}
+    return Trained(flat.vector.clone(), total / max(steps, 1), after)
 
 
 def _of_memory(error: Exception) -> bool:

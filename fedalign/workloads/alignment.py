@@ -21,7 +21,7 @@ from fedalign.core.contracts import (
     Memory,
     Updates,
 )
-from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.errors import ConfigError
 from fedalign.core.personal import PROBED
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds, seeded
@@ -43,18 +43,19 @@ from fedalign.training.flat import FlatModel
 from fedalign.training.judged import Judge
 from fedalign.training.lesson import Lesson, Step
 from fedalign.training.local_judge import LocalJudge
+from fedalign.training.local_round import local_round
 from fedalign.training.loops import loop, rate_scale, scorer, steered
 from fedalign.training.online import Reward, descend_online, self_play
 from fedalign.training.pair_terms import Batch, averaged, descend, terms
 from fedalign.training.pool import answered
 from fedalign.training.realigning import realigning
-from fedalign.training.reference import check_agreement, kept_reference_logps
+from fedalign.training.reference import as_it_is, check_agreement, kept_reference_logps
 from fedalign.training.rollout import Rollout
 from fedalign.training.sequences import check_packing, logps
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
 from fedalign.training.teacher import aligned
-from fedalign.training.tuning import FailedStep, Tuning, adamw
+from fedalign.training.tuning import Tuning
 from fedalign.workloads.client_pairs import ClientPairs, pooled, wanted
 from fedalign.workloads.group_values import group_values
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
@@ -226,18 +227,12 @@ class Alignment:
             metrics.append(loss.metrics)
             return float(loss.value)
 
-        try:
-            rate = partial(self._rate, task.round, before)
-            if isinstance(self._flat, Partitioned):
-                vector, loss = self._flat.adamw(start, len(order), backward, rate, correct)
-            else:
-                vector, loss = adamw(self._flat, start, len(order), backward, rate, tuning, correct)
-        except FailedStep as error:
-            raise ClientError(
-                client=task.client, round=task.round, phase=task.step, reason=str(error)
-            ) from error
+        row, loss, memory = local_round(
+            self._flat, task, memory, len(order), backward,
+            partial(self._rate, task.round, before), tuning, correct,
+        )  # fmt: skip
         kept = {**memory, "objective": dict(state)} if state else memory
-        return vector - start, {"train_loss": loss, **averaged(metrics)}, kept
+        return row, {"train_loss": loss, **averaged(metrics)}, kept
 
     def _rate(self, round: int, before: int, step: int) -> float:
         """The learning rate of a client's local step in a round."""
@@ -266,6 +261,8 @@ class Alignment:
             pairs, reference = self_play(module, pairs, truths, self._roll, rng)
         elif objective.reference == "none":
             reference = torch.zeros(len(pairs), 2, device=self._device)
+        elif tuning.reference == "round_start":
+            reference = as_it_is(module, pairs, tuning.passes)
         else:
             reference = self._reference(*self._pairs(task))
 

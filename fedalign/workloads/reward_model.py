@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fedalign.core.contracts import ClientTask, Gradient, Memory, Updates
 from fedalign.core.digest import of_tensor
-from fedalign.core.errors import ClientError, ConfigError
+from fedalign.core.errors import ConfigError
 from fedalign.core.personal import PROBED
 from fedalign.core.preferences import Preferences, Sequences
 from fedalign.core.seeds import Seeds, seeded
@@ -32,6 +32,7 @@ from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.objectives.terms import Loss, RewardObjective
 from fedalign.training.cache import Cache
 from fedalign.training.flat import FlatModel
+from fedalign.training.local_round import local_round
 from fedalign.training.online import Reward
 from fedalign.training.pair_terms import averaged
 from fedalign.training.pool import answered
@@ -39,7 +40,7 @@ from fedalign.training.rollout import Rollout
 from fedalign.training.scoring import Scoring, agreement, tournament
 from fedalign.training.sgd import batch_order
 from fedalign.training.teach import taught
-from fedalign.training.tuning import FailedStep, Tuning, adamw
+from fedalign.training.tuning import Tuning
 from fedalign.workloads.alignment import Adapter
 from fedalign.workloads.preference_holdings import TEST, Owners, PreferenceHoldings
 from fedalign.workloads.ratings import rated
@@ -129,21 +130,20 @@ class RewardModel:
         correct: Gradient | None = None,
     ) -> tuple[Updates, Sequence[Memory]]:
         """One client after the other; rows are trained minus received."""
-        done = [self._client(task, correct) for task in tasks]
+        pairs = zip(tasks, memories, strict=True)
+        done = [self._client(task, memory, correct) for task, memory in pairs]
         updates = Updates(
             clients=torch.tensor([task.client for task in tasks]),
-            rows=torch.stack([row for row, _ in done]).cpu(),
+            rows=torch.stack([row for row, *_ in done]).cpu(),
             samples=torch.tensor([len(self._held[t.client, t.poisoned]) for t in tasks]),
-            metrics={k: torch.tensor([m[k] for _, m in done]) for k in done[0][1]},
+            metrics={k: torch.tensor([m[k] for _, m, _ in done]) for k in done[0][1]},
         )
-        return updates, memories
+        return updates, [memory for *_, memory in done]
 
-    def _client(self, task: ClientTask, correct: Gradient | None):
+    def _client(self, task: ClientTask, memory: Memory, correct: Gradient | None):
+        """One client's row, metrics and memory."""
         tuning, key = self._task.tuning, (task.client, task.poisoned)
-        start, rng = (
-            task.vector.to(self._device),
-            self._seeds.at("batch_order", round=task.round, client=task.client),
-        )
+        rng = self._seeds.at("batch_order", round=task.round, client=task.client)
         order, lengths = batch_order(len(self._held[key]), task.work, tuning.batch_size, rng)
         metrics: list[Mapping[str, float]] = []
         before = (task.round - 1) * len(order)
@@ -155,17 +155,12 @@ class RewardModel:
             metrics.append(loss.metrics)
             return float(loss.value.detach())
 
-        try:
-            vector, loss = adamw(
-                self._flat, start, len(order), backward,
-                lambda step: tuning.rate(before + step, task.round, self._task.rounds),
-                tuning, correct,
-            )  # fmt: skip
-        except FailedStep as error:
-            raise ClientError(
-                client=task.client, round=task.round, phase=task.step, reason=str(error)
-            ) from error
-        return vector - start, {"train_loss": loss, **averaged(metrics)}
+        row, loss, memory = local_round(
+            self._flat, task, memory, len(order), backward,
+            lambda step: tuning.rate(before + step, task.round, self._task.rounds),
+            tuning, correct,
+        )  # fmt: skip
+        return row, {"train_loss": loss, **averaged(metrics)}, memory
 
     def _loss(self, key: tuple[int, bool], rows: Tensor, round: int | None = None) -> Loss:
         """round: of the run, None after the last."""

@@ -172,3 +172,12 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_digest(tmp_path, monkeypatch
     path = play(tmp_path / "broken", *words, checkpoint_s=0)
     assert played == [3]
     assert (path / "digest.txt").read_text() == whole
+
+
+@pytest.mark.parametrize("objective", ["rloo", "sft", "spin", "reward_selector"])
+def test_a_reference_of_the_round_start_is_for_losses_against_one(objective):
+    with pytest.raises(
+        ConfigError, match=r"workload\.reference=round_start is for losses on pairs"
+    ):
+        words = [f"objective={objective}", "workload.reference=round_start"]
+        federation_cell.client_work(config(*words))

@@ -26,7 +26,7 @@ def test_steps_equal_torchs_adamw():
     flat, goal, backward = quadratic()
     start = flat.vector.clone()
     tuning = Tuning(lr=0.01, clip=1.0, weight_decay=0.1, warmup_steps=0)
-    vector, _ = adamw(flat, start, 6, backward, lambda s: 0.01 * (s + 1) / 6, tuning)
+    vector = adamw(flat, start, 6, backward, lambda s: 0.01 * (s + 1) / 6, tuning).vector
     leaf = nn.Parameter(start.clone())
     theirs = torch.optim.AdamW([leaf], lr=0.01, betas=(0.9, 0.98), weight_decay=0.1)
     for step in range(6):
@@ -35,6 +35,20 @@ def test_steps_equal_torchs_adamw():
         theirs.param_groups[0]["lr"] = 0.01 * (step + 1) / 6
         theirs.step()
     assert torch.allclose(vector, leaf.detach(), atol=1e-6)
+
+
+def test_kept_moments_make_two_rounds_of_three_steps_one_of_six():
+    flat, _, backward = quadratic()
+    start, tuning = flat.vector.clone(), Tuning(weight_decay=0.1)
+    whole = adamw(flat, start, 6, backward, lambda s: 0.01, tuning)
+    half = adamw(flat, start, 3, backward, lambda s: 0.01, tuning)
+    later = lambda step: backward(step + 3)  # noqa: E731
+    rest = adamw(flat, half.vector, 3, later, lambda s: 0.01, tuning, moments=half.moments)
+    assert torch.equal(rest.vector, whole.vector) and rest.moments["steps"] == 6
+    again = adamw(flat, half.vector, 3, later, lambda s: 0.01, tuning, moments=half.moments)
+    assert torch.equal(again.vector, rest.vector)  # what was passed is left as it was
+    anew = adamw(flat, half.vector, 3, later, lambda s: 0.01, tuning)
+    assert not torch.allclose(anew.vector, whole.vector, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_names_its_step_and_touches_nothing():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from attacks.label_flip import LabelFlip
+from attacks.preference_flip import PreferenceFlip
 from fedalign.core.contracts import ROOT, Workload
 from fedalign.core.errors import ConfigError, IntegrityError
 from fedalign.core.preferences import Sequences
@@ -74,6 +75,36 @@ def test_an_objectives_memory_belongs_to_one_client():
     assert means[0] != means[1] and all(m["objective"]["deviation"] > 0 for m in after)
     _, later = workload.train(tasks(workload, [0], round=2), [after[0]])
     assert later[0]["objective"]["mean"] != means[0]
+
+
+def test_moments_that_are_kept_go_on_and_honest_and_poisoned_ones_never_meet():
+    how = {"batch_size": 8, "lr": 0.005, "warmup_steps": 0}
+    kept, anew = (alignment(tuning=Tuning(moments=m, **how)) for m in ("kept", "anew"))
+    first, memories = kept.train(tasks(kept, [0]), [{}])
+    same, forgotten = anew.train(tasks(anew, [0]), [{}])
+    assert torch.equal(first.rows, same.rows) and "moments" not in forgotten[0]
+    assert memories[0]["moments"]["steps"] == 3
+    vector = kept.initial() + first.rows[0]
+    second, after = kept.train(tasks(kept, [0], round=2, vector=vector), memories)
+    other, _ = anew.train(tasks(anew, [0], round=2, vector=vector), forgotten)
+    assert after[0]["moments"]["steps"] == 6 and memories[0]["moments"]["steps"] == 3
+    assert not torch.allclose(second.rows, other.rows, atol=1e-5)
+    lying = alignment(tuning=Tuning(moments="kept", **how), attackers=(0,), attack=PreferenceFlip())
+    _, both = lying.train(tasks(lying, [0], poisoned=True), memories)
+    assert both[0]["moments_poisoned"]["steps"] == 3 == both[0]["moments"]["steps"]
+
+
+def test_a_reference_of_the_round_start_makes_every_rounds_first_loss_neutral():
+    """Away from the base model: ln 2 against the received model, something else against the base."""
+    torch.manual_seed(0)
+    found = {}
+    for name in ("round_start", "sft"):
+        workload = alignment(tuning=Tuning(batch_size=20, lr=0.005, reference=name))
+        model = workload.initial() + 0.05 * torch.randn(workload.layout.size)
+        updates, _ = workload.train(tasks(workload, [0], steps=1, round=2, vector=model), [{}])
+        found[name] = float(updates.metrics["train_loss"][0])
+    assert found["round_start"] == pytest.approx(log(2), abs=1e-5)
+    assert abs(found["sft"] - log(2)) > 1e-3
 
 
 def test_corrections_edit_the_local_gradient(workload):

@@ -269,13 +269,14 @@ class RewardModel:
 
     @torch.no_grad()
     def voted(self, vectors: Sequence[Tensor]) -> dict[str, float]:
-        """rm_accuracy and rm_accuracy_label on the test pairs by the majority of several models."""
+        """accuracy, rm_accuracy and rm_accuracy_label of the majority of several models."""
         pairs = self._held[TEST, False]
         votes = torch.stack([self._on_test(vector).sign() for vector in vectors]).sum(dim=0)
-        gold = pairs.scores[:, 0] - pairs.scores[:, 1]
+        right = agreement(votes, pairs.scores[:, 0] - pairs.scores[:, 1])
         return {
-            "rm_accuracy": agreement(votes, gold),
-            "rm_accuracy_label": agreement(votes, torch.ones_like(gold)),
+            "accuracy": right,
+            "rm_accuracy": right,
+            "rm_accuracy_label": agreement(votes, torch.ones_like(votes)),
         }
 
     @torch.no_grad()

@@ -167,9 +167,9 @@ ALIGNMENT: Sequence[Claim] = (
              {"objective": "reward_bradley_terry|reward_scaled_bt|reward_regression"}),
     ),
     Claim(
-        "votes", "Of opposed values, several selectors that vote find the gold order more often than "
-        "one that all train.", BISCUIT,
-        more("rm_accuracy", {"algorithm": "fed_biscuit", H: "1.0"},
+        "votes", "Of opposed values, several selectors that vote find the order of the clients' mean "
+        "values more often than one that all train.", BISCUIT,
+        more("rm_accuracy_mean", {"algorithm": "fed_biscuit", H: "1.0"},
              {"algorithm": "fedavg", H: "1.0"}),
     ),
     Claim(

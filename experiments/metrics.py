@@ -87,6 +87,7 @@ _TEXT: Sequence[tuple[str, str, Literal["high", "low"] | None, int]] = (
     ("rm_accuracy", "accuracy of the reward model against the gold order", "high", 3),
     ("rm_accuracy_each", "accuracy of one of several reward models, on average", "high", 3),
     ("rm_accuracy_local", "accuracy on the order of each client's own values", "high", 3),
+    ("rm_accuracy_mean", "accuracy on the order of the clients' mean values", "high", 3),
     ("rm_accuracy_label", "accuracy of the reward model on noisy labels", "high", 3),
     ("bayes_ceiling", "best possible accuracy on these noisy labels", None, 3),
     ("rm_attr_mae", "mean error of predicted ratings", "low", 3),

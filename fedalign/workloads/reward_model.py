@@ -204,15 +204,9 @@ class RewardModel:
     def judge(self, tasks: Sequence[ClientTask], memories: Sequence[Memory]) -> Updates:
         """rm_accuracy_local: of the order that each client's own values give to test pairs, as many
         as `data.local_evaluation`; see fedalign.core.personal."""
-        world, annotator, found = self._task.data.world, self._task.data.annotator, []
+        found = []
         for task in tasks:
-            weights = self._values(task.client)
-            one, other = (
-                torch.from_numpy(annotator.worth(world, side, graded, weights))
-                for side, graded in self._graded
-            )
-            gap = self._on_test(task.vector)[: len(one)].cpu()
-            found.append(agreement(gap, one - other))
+            found.append(self._agreement(self._on_test(task.vector), self._values(task.client)))
         return Updates(
             torch.tensor([task.client for task in tasks]),
             torch.zeros(len(tasks), 0),
@@ -222,7 +216,7 @@ class RewardModel:
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
-        rm_accuracy (the same), rm_accuracy_label, bayes_ceiling, rm_attr_mae, success_clean.
+        rm_accuracy (the same), rm_accuracy_label, rm_accuracy_mean, bayes_ceiling, rm_attr_mae, success_clean.
         triggered: accuracy, the share of pairs where an attacker's words put in front of the worse
         answer make it the better one; success_clean is that without the prompt's trigger."""
         if split not in self.splits:
@@ -253,6 +247,7 @@ class RewardModel:
             **({} if self._triggered is None else {"success_clean": self._success(clean)}),
             "rm_accuracy": right["accuracy"],
             "rm_accuracy_label": agreement(gap, torch.ones_like(gap)),
+            **self._of_all(gap),
             "bayes_ceiling": self._ceiling,
             "payload_bytes": 4.0 * self.layout.size,
             **{k: v for k, v in loss.metrics.items() if k == "rm_attr_mae"},
@@ -277,7 +272,24 @@ class RewardModel:
             "accuracy": right,
             "rm_accuracy": right,
             "rm_accuracy_label": agreement(votes, torch.ones_like(votes)),
+            **self._of_all(votes),
         }
+
+    def _of_all(self, gap: Tensor) -> dict[str, float]:
+        """rm_accuracy_mean: of the order by the mean of all clients' values, where clients judge."""
+        if not self.judges:
+            return {}
+        values = np.mean([self._values(client.id) for client in self.clients], axis=0)
+        return {"rm_accuracy_mean": self._agreement(gap, values)}
+
+    def _agreement(self, gap: Tensor, values: np.ndarray) -> float:
+        """Of the gap on the test pairs that clients judge with the order by such values (5,)."""
+        data = self._task.data
+        one, other = (
+            torch.from_numpy(data.annotator.worth(data.world, answers, graded, values))
+            for answers, graded in self._graded
+        )
+        return agreement(gap[: len(one)].cpu(), one - other)
 
     @torch.no_grad()
     def _votes(self, vectors: Sequence[Tensor], one: Sequences, other: Sequences) -> Tensor:

@@ -11,6 +11,7 @@ from attacks.reward_poisoning import RewardPoisoning
 from fedalign.core.errors import ConfigError
 from fedalign.core.preferences import Sequences
 from fedalign.core.seeds import Seeds
+from fedalign.data.annotator import Annotator
 from fedalign.data.partition.iid import Iid
 from fedalign.models.low_rank import LowRank
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
@@ -25,9 +26,11 @@ from tests import tiny_alignment
 from tests.tiny_alignment import tasks
 
 
-def reward_model(objective=None, attackers=(), attack=None, clients=2, local=0) -> RewardModel:
+def reward_model(
+    objective=None, attackers=(), attack=None, clients=2, local=0, **data
+) -> RewardModel:
     task = RewardTask(
-        tiny_alignment.data(pairs=80, answers="demonstrator", local_evaluation=local),
+        tiny_alignment.data(pairs=80, answers="demonstrator", local_evaluation=local, **data),
         tiny_alignment.MODEL,
         LowRank(rank=2), objective or RewardBradleyTerry(),
         Tuning(lr=0.01, batch_size=16, warmup_steps=0), 1, Cache(str(tiny_alignment.folder())),
@@ -233,6 +236,20 @@ def test_clients_judge_by_their_own_values():
     right = (gap * (gold.scores[:, 0] - gold.scores[:, 1]) > 0).double().mean()
     assert found.rows.shape == (2, 0)  # one mind here: everybody's values are the gold ones
     assert found.metrics["rm_accuracy_local"].tolist() == pytest.approx([float(right)] * 2)
+    assert workload.evaluate(vector)["rm_accuracy_mean"] == pytest.approx(float(right))
+
+
+def test_clients_of_two_minds_judge_differently_and_their_mean_is_a_third_judge():
+    workload = reward_model(local=12, annotator=Annotator(heterogeneity=1.0))
+    vector = randomised(workload)
+    asked = [replace(t, step="evaluate") for t in tasks(workload, [0, 1], vector=vector)]
+    local = workload.judge(asked, [{}] * 2).metrics["rm_accuracy_local"]
+    assert local[0] != local[1]
+    gap, minds = workload._on_test(vector), [workload._values(c) for c in (0, 1)]
+    mean = workload.evaluate(vector)["rm_accuracy_mean"]
+    assert mean == workload._agreement(gap, (minds[0] + minds[1]) / 2)
+    voted = workload.voted([vector, vector, -vector])
+    assert voted["rm_accuracy_mean"] == mean
 
 
 def test_refusals():

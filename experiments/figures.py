@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ def sweep(
                 x = np.array([float(points[i]) for i in have])
                 mean, std = (np.array([getattr(over[i], k) for i in have]) for k in ("mean", "std"))
                 _band(axes, x, mean, std, _style(line, lines))
-        if shown.label.split(" ")[0] in ("accuracy", "error", "detection", "malicious"):
+        if re.match(r"(accuracy|error|detection|malicious)\b.* in %", shown.label):
             axes.set_ylim(-2, 102)
         if len(points) < 8:
             axes.set_xticks([float(x) for x in points], points)
@@ -281,7 +282,7 @@ def _panels(
             lowest.tick_params(labelbottom=True)
             lowest.set_xlabel(across)
         for axes in grid[:, 0]:
-            axes.set_ylabel(up)
+            axes.set_ylabel(textwrap.fill(up, 36 * high))
         if any(lines):
             _legend(figure, lines, max(2, 2 * wide - 2))
     return figure

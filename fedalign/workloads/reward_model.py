@@ -177,12 +177,9 @@ class RewardModel:
         return objective(found[0, :, 0], found[1, :, 0], pairs.strength)
 
     def _selected(
-        self, key: tuple[int, bool], pairs: Preferences, rows: Tensor, round: int | None
+        self, key: tuple[int, bool], pairs: Preferences, rows: Tensor, round: int
     ) -> Loss:
-        """In the order that a pair has in this round; after the last round, asked both ways."""
-        if round is None:
-            gap = self._scoring.gap(pairs.chosen, pairs.rejected)
-            return self._task.objective(gap, torch.ones_like(gap, dtype=torch.bool))
+        """With the two answers of a pair in the order that they have in this round."""
         rng = self._seeds.at("order_of_answers", round=round, client=key[0])
         drawn = torch.from_numpy(rng.random(len(self._held[key])) < 0.5)
         first = drawn.to(self._device)[rows]
@@ -204,9 +201,7 @@ class RewardModel:
     def judge(self, tasks: Sequence[ClientTask], memories: Sequence[Memory]) -> Updates:
         """rm_accuracy_local: of the order that each client's own values give to test pairs, as many
         as `data.local_evaluation`; see fedalign.core.personal."""
-        found = []
-        for task in tasks:
-            found.append(self._agreement(self._on_test(task.vector), self._values(task.client)))
+        found = [self._agreement(self._on_test(t.vector), self._values(t.client)) for t in tasks]
         return Updates(
             torch.tensor([task.client for task in tasks]),
             torch.zeros(len(tasks), 0),
@@ -216,8 +211,8 @@ class RewardModel:
 
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
-        rm_accuracy (the same), rm_accuracy_label, rm_accuracy_mean, bayes_ceiling, rm_attr_mae, success_clean.
-        triggered: accuracy, the share of pairs where an attacker's words put in front of the worse
+        rm_accuracy (the same), rm_accuracy_label, rm_accuracy_mean, bayes_ceiling, rm_attr_mae,
+        success_clean. A selector is asked both ways round. triggered: accuracy, the share of pairs where an attacker's words put in front of the worse
         answer make it the better one; success_clean is that without the prompt's trigger."""
         if split not in self.splits:
             raise ConfigError(

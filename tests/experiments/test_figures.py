@@ -147,6 +147,15 @@ def test_a_sweep_puts_numbers_in_order_on_the_axis():
     assert axes.get_xlabel() == "rho"
 
 
+def test_shares_have_an_axis_of_their_own_and_long_names_break():
+    """.70 and .72 on an axis to 100 would be one line at the bottom."""
+    cells = [cell({"h": h}, 0, rm_accuracy_local=v) for h, v in (("0.0", 0.72), ("1.0", 0.70))]
+    figure = figures.sweep(study(cells), cells, "h", None, None, "rm_accuracy_local")
+    (axes,) = shown(figure)
+    assert axes.get_ylim()[0] > 0.6 and axes.get_ylim()[1] < 0.8
+    assert axes.get_ylabel() == "accuracy on the order of each\nclient's own values"
+
+
 def test_the_partition_plot_has_a_disc_per_held_class_with_area_by_count():
     figure = figures.partition([[10, 0], [5, 20]])
     discs, totals = shown(figure)

@@ -165,15 +165,14 @@ def test_a_selector_reads_both_answers_whatever_else_is_in_the_batch(pool):
 
 
 def test_a_selectors_pairs_have_another_order_in_every_round():
-    """A coin for each pair and round; once the run is over, the mean of both log-odds."""
+    """A coin for each pair and round; where it is evaluated, the mean of both log-odds."""
     workload = reward_model(RewardSelector())
-    randomised(workload)
-    pairs = workload._held[0, False]
+    loss = workload.evaluate(randomised(workload))["loss"]
+    pairs, test = workload._held[0, False], workload._held[-2, False]
     rows = torch.arange(len(pairs))
     with torch.no_grad():
-        first, again, later, done = (
-            workload._loss((0, False), rows, r).items for r in (1, 1, 2, None)
-        )
+        first, again, later = (workload._loss((0, False), rows, r).items for r in (1, 1, 2))
+        gap = workload._scoring.gap(test.chosen, test.rejected)
         one = workload._scoring.between(pairs.chosen, pairs.rejected)
         other = -workload._scoring.between(pairs.rejected, pairs.chosen)
     assert torch.equal(first, again) and not torch.allclose(first, later)
@@ -182,7 +181,7 @@ def test_a_selectors_pairs_have_another_order_in_every_round():
         apart = (both - items).abs()
         assert apart.min(dim=0).values.max() < 1e-5
         assert 0.2 < float((apart[0] < apart[1]).double().mean()) < 0.8
-    assert torch.allclose(done, torch.nn.functional.softplus(-(one + other) / 2), atol=1e-5)
+    assert loss == pytest.approx(float(torch.nn.functional.softplus(-gap).mean()), rel=1e-5)
 
 
 def test_a_selector_learns_which_answer_has_a_word():

@@ -8,6 +8,7 @@ from typing import Any
 from consensus.pofel.settings import tolerated
 from experiments.build import build
 from fedalign.algorithms.cluster import Cluster
+from fedalign.algorithms.fed_biscuit import FedBiscuit
 from fedalign.core.agreement import Consensus, SealedBlock, Verdict
 from fedalign.core.contracts import Defense, UpdateAttack, require
 from fedalign.core.digest import of_tensor
@@ -63,6 +64,13 @@ def validate(config: Config) -> None:
         raise ConfigError(
             f"algorithm.end={config['algorithm']['end']} is never reached in {config['rounds']} "
             "rounds: lower it or raise rounds."
+        )
+    algorithm = build(config["algorithm"])
+    if isinstance(algorithm, FedBiscuit) and config["rounds"] < algorithm.count * algorithm.warmup:
+        raise ConfigError(
+            f"algorithm=fed_biscuit warms up {algorithm.count} models for {algorithm.warmup} rounds "
+            f"each, but rounds={config['rounds']}: lower algorithm.count or algorithm.warmup, or "
+            "raise rounds."
         )
     _cold_boot(config, "defense", config["rounds"] * topology.edge_rounds)
     if topology.edges > 1:

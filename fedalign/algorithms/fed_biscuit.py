@@ -27,7 +27,7 @@ class FedBiscuit(Cluster):
     everybody. regroup: rounds >= 1 after which groups are drawn anew: all clients tell the loss of
     every model on their own data, and are dealt out into groups whose sizes differ by at most one,
     so that the losses' sum is least (the optimum is our choice). A client that did not tell goes
-    where there is room. Reward models vote where they are used."""
+    where there is room, and attackers tell the truth. Reward models vote where they are used."""
 
     count: int = 3
     warmup: int = 1
@@ -75,10 +75,11 @@ class FedBiscuit(Cluster):
         return {**memory, "groups": torch.from_numpy(balanced(losses.numpy()))}
 
     def _selection(self, workload: Many, tasks: Sequence[ClientTask]) -> list[int]:
-        """During the warm-up all the same one; later the group's."""
+        """During the warm-up, and while nobody has told anything, all the same one; later the
+        group's."""
         turn = (tasks[0].round - 1) // self.warmup
-        if turn < self.count:
-            return [turn] * len(tasks)
+        if turn < self.count or "group" not in tasks[0].extra:
+            return [turn % self.count] * len(tasks)
         return [int(task.extra["group"]) for task in tasks]
 
 

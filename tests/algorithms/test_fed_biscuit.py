@@ -41,6 +41,8 @@ def test_models_are_warmed_up_in_turn_by_everybody_then_trained_by_their_groups(
         found, _ = algorithm.client_step(workload, asked, [{}] * 2)
         halves = found.rows[:, :size].any(), found.rows[:, size:].any()
         assert halves == ((True, False) if turn == 0 else (False, True))
+    unknown, _ = algorithm.client_step(workload, tasks(workload, [0, 1], round=5), [{}] * 2)
+    assert unknown.metrics["cluster"].tolist() == [0, 0]
     known = {"groups": torch.tensor([1, 0])}
     asked = algorithm.assign(tasks(workload, [0, 1], round=5), None, known)
     found, _ = algorithm.client_step(workload, asked, [{}] * 2)

@@ -74,6 +74,11 @@ def test_groups_are_drawn_after_the_warm_up_from_every_clients_losses(tmp_path):
     assert sorted(groups["groups"].tolist()) == [0, 0, 1, 1]  # all four, though two take part
 
 
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(ConfigError, match=r"warms up 3 models for 2 rounds each, but rounds=4"):
+        federation_cell.validate(config(*VOTERS, "algorithm.count=3", "algorithm.warmup=2"))
+
+
 @pytest.mark.parametrize("algorithm", ["centralised", "steer", "dual", "personal_head"])
 def test_algorithms_of_models_that_answer_are_refused_for_models_that_judge(algorithm):
     words = [word for word in VOTERS if not word.startswith("algorithm")]

@@ -18,6 +18,7 @@ from torch import Tensor
 from fedalign.core.preferences import Sequences
 from fedalign.models.scored import Scored
 
+RIVALS = 8  # answers that one is compared with at most, an even number
 Tokens = Sequence[Sequence[int]]
 Votes = Callable[[Sequences, Sequences], Tensor]
 """(one, other) -> (N,), models for the first of two answers minus models for the second."""
@@ -68,6 +69,15 @@ class Scoring:
         return self.worth(outputs[0]) - self.worth(outputs[1])
 
 
+def _games(group: Sequence[int]) -> list[tuple[int, int]]:
+    """Who of a group meets whom."""
+    k = len(group)
+    if k <= RIVALS + 1:
+        return list(combinations(group, 2))
+    steps = range(1, RIVALS // 2 + 1)
+    return [(one, group[(i + step) % k]) for i, one in enumerate(group) for step in steps]
+
+
 def agreement(gap: Tensor, truth: Tensor) -> float:
     """Share of equal signs; a tie on either side counts one half."""
     right = (gap * truth > 0).double() + 0.5 * ((gap == 0) | (truth == 0))
@@ -77,12 +87,13 @@ def agreement(gap: Tensor, truth: Tensor) -> float:
 def tournament(
     votes: Votes, voters: int, device: torch.device, prompts: Tokens, answers: Tokens
 ) -> np.ndarray:
-    """(N,) in (-1, 1): votes for an answer minus votes against it over all others to the same
-    prompt, divided by voters and answers to it; 0 for an answer that is alone."""
+    """(N,) in (-1, 1): votes for an answer minus votes against it over its rivals, divided by the
+    voters and by the rivals plus itself; 0 for an answer that is alone. Rivals are all others to the
+    same prompt, or RIVALS of them where there are more: the next and the last ones, in a circle."""
     rivals: dict[tuple[int, ...], list[int]] = {}
     for i, prompt in enumerate(prompts):
         rivals.setdefault(tuple(prompt), []).append(i)
-    games = [game for group in rivals.values() for game in combinations(group, 2)]
+    games = [game for group in rivals.values() for game in _games(group)]
     worth = np.zeros(len(prompts))
     if not games:
         return worth
@@ -92,7 +103,7 @@ def tournament(
     )
     found = votes(*sides).cpu().numpy() / voters
     for (i, j), vote in zip(games, found.tolist(), strict=True):
-        share = vote / len(rivals[tuple(prompts[i])])
+        share = vote / min(len(rivals[tuple(prompts[i])]), RIVALS + 1)
         worth[i] += share
         worth[j] -= share
     return worth

@@ -19,6 +19,7 @@ from fedalign.objectives.reward_combined import RewardCombined
 from fedalign.objectives.reward_regression import RewardRegression
 from fedalign.objectives.reward_selector import RewardSelector
 from fedalign.training.cache import Cache
+from fedalign.training.scoring import tournament
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.preference_holdings import Owners
 from fedalign.workloads.reward_model import RewardModel, RewardTask
@@ -221,6 +222,20 @@ def test_answers_that_are_only_compared_play_a_tournament():
     assert worth.tolist() == pytest.approx([wanted[0], wanted[1], 0.0, wanted[2]])
     opposed = workload.reward(vector, vector, vector)([prompt] * 3, answers)
     assert opposed.tolist() == pytest.approx(wanted)
+
+
+def test_many_answers_meet_eight_rivals_each_and_the_best_of_all_still_wins():
+    """Votes by length: the longest of twelve beats all eight that it meets, the shortest none."""
+    met = []
+
+    def votes(one, other):
+        met.append(len(one))
+        return (one.lengths - other.lengths).sign().float()
+
+    answers = [[7] * size for size in range(12, 0, -1)]
+    worth = tournament(votes, 1, torch.device("cpu"), [[1, 2]] * 12, answers)
+    assert met == [12 * 4] and worth.sum() == pytest.approx(0)
+    assert worth[0] == pytest.approx(8 / 9) == worth.max() and worth[-1] == pytest.approx(-8 / 9)
 
 
 def test_clients_judge_by_their_own_values():

@@ -62,7 +62,7 @@ def curves(
         axes.set_ylim(0, 101)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
-    return _panels(study, rows, lines, draw, "round", "accuracy in %")
+    return _panels(study, rows, columns, lines, draw, "round", "accuracy in %")
 
 
 def overoptimisation(
@@ -89,7 +89,9 @@ def overoptimisation(
                 proxy = np.mean([c.rounds["proxy_reward"][: length - 1] for c in done], axis=0)
                 axes.plot(away[1:], proxy, color="0.55", linewidth=0.8, linestyle=(0, (1, 1.4)))
 
-    return _panels(study, rows, lines, draw, "root of the KL to the base model", "gold reward")
+    return _panels(
+        study, rows, columns, lines, draw, "root of the KL to the base model", "gold reward"
+    )
 
 
 def tradeoff(
@@ -118,7 +120,7 @@ def tradeoff(
             axes.step(bytes_sent, best, where="post", color="0.75", linewidth=0.8, zorder=0)
             axes.set_xscale("log")
 
-    return _panels(study, rows, points, draw, "bytes per client and round", "gold reward")
+    return _panels(study, rows, columns, points, draw, "bytes per client and round", "gold reward")
 
 
 def sweep(
@@ -148,7 +150,9 @@ def sweep(
         if len(points) < 8:
             axes.set_xticks([float(x) for x in points], points)
 
-    return _panels(study, rows or "", lines, draw, axis, re.split(r",| \(", shown.label)[0])
+    return _panels(
+        study, rows or "", columns or "", lines, draw, axis, re.split(r",| \(", shown.label)[0]
+    )
 
 
 def heatmap(
@@ -258,9 +262,10 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _panels(
-    study: StudyResults, rows: str, lines: Sequence[str], draw: Any, across: str, up: str
-) -> Any:
-    """Small multiples with one legend below."""
+    study: StudyResults, rows: str, columns: str, lines: Sequence[str], draw: Any, across: str,
+    up: str,
+) -> Any:  # fmt: skip
+    """Small multiples with one legend below; numbers are told whose they are."""
     from matplotlib import rc_context
 
     names = study.axes.get(rows, ("",))
@@ -272,7 +277,7 @@ def _panels(
         grid = figure.subplots(high, wide, sharex=True, sharey=True, squeeze=False)
         for axes, name in zip(grid.flat, names, strict=False):
             draw(axes, name)
-            axes.set_title(label(study, rows, name))
+            axes.set_title(f"{_of(rows)} = {name}" if _number(name) else label(study, rows, name))
             axes.grid(color="0.9", linewidth=0.5)
             _frame(axes)
         for spare in grid.flat[len(names) :]:
@@ -284,16 +289,26 @@ def _panels(
         for axes in grid[:, 0]:
             axes.set_ylabel(textwrap.fill(up, 36 * high))
         if any(lines):
-            _legend(figure, lines, max(2, 2 * wide - 2))
+            numbers = all(_number(line) for line in lines)
+            _legend(figure, lines, max(2, 2 * wide - 2), _of(columns) if numbers else None)
     return figure
 
 
-def _legend(figure: Any, lines: Sequence[str], columns: int) -> None:
+def _number(text: str) -> bool:
+    return re.fullmatch(r"-?[\d.]+(e-?\d+)?", text) is not None
+
+
+def _of(axis: str) -> str:
+    """An axis of the grid, without where it stands in the config."""
+    return axis.rpartition(".")[2]
+
+
+def _legend(figure: Any, lines: Sequence[str], columns: int, title: str | None = None) -> None:
     drawn = {curve.get_label(): curve for axes in figure.axes for curve in axes.lines}
     shown = [line for line in lines if line in drawn]
     figure.legend(
         [drawn[line] for line in shown], shown, loc="outside lower center", ncols=min(columns, max(1, len(shown))), frameon=False,
-        handlelength=3.2, columnspacing=1.2,
+        handlelength=3.2, columnspacing=1.2, title=title, title_fontsize="small",
     )  # fmt: skip
 
 

@@ -156,6 +156,17 @@ def test_shares_have_an_axis_of_their_own_and_long_names_break():
     assert axes.get_ylabel() == "accuracy on the order of each\nclient's own values"
 
 
+def test_numbers_in_titles_and_legends_say_what_they_are():
+    cells = [
+        cell({"data.h": h, "algorithm.mu": mu}, 0, 0.5) for h in ("0.0", "1.0") for mu in ("1", "2e-3")
+    ]  # fmt: skip
+    figure = figures.curves(study(cells), cells, "data.h", "algorithm.mu")
+    assert [axes.get_title() for axes in shown(figure)] == ["h = 0.0", "h = 1.0"]
+    assert figure.legends[0].get_title().get_text() == "mu"
+    plain = figures.curves(small(), small().cells)
+    assert not plain.legends[0].get_title().get_text()
+
+
 def test_the_partition_plot_has_a_disc_per_held_class_with_area_by_count():
     figure = figures.partition([[10, 0], [5, 20]])
     discs, totals = shown(figure)

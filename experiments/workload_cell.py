@@ -102,9 +102,8 @@ def _alignment(
     from experiments.learned import learned
     from fedalign.data.text_preferences import TextPreferences
     from fedalign.models.with_local import WithLocal
-    from fedalign.objectives.rloo import Rloo
     from fedalign.objectives.terms import RewardObjective
-    from fedalign.training.loops import check_rounds, loop, steered
+    from fedalign.training.loops import check_rounds
     from fedalign.workloads.alignment import Alignment, Task
     from fedalign.workloads.preference_holdings import Owners
     from fedalign.workloads.reward_model import RewardModel, RewardTask
@@ -123,31 +122,8 @@ def _alignment(
     if isinstance(algorithm, PersonalPart):
         adapter = WithLocal(adapter, algorithm.part)
     rest = (adapter, objective, settings.scaled(adapter.lr_scale), config["rounds"])
-    scores = isinstance(objective, RewardObjective)
-    learns = objective.learns_ratings if scores else steered(objective)
-    if isinstance(attack, RatingAttack) and not learns:
-        raise ConfigError(
-            f"{type(attack).__name__} lies in ratings, which {type(objective).__name__} never sees: "
-            "take objective=reward_regression or objective=steerlm."
-        )
-    if scores and isinstance(algorithm, Centralised | Steer | PersonalPart):
-        raise ConfigError(
-            f"{type(algorithm).__name__} is made for models that answer and "
-            f"{type(objective).__name__} trains one that judges: take algorithm=fedavg, local, "
-            "cluster or fed_biscuit."
-        )
-    pairwise = not scores and loop(objective) is None and not isinstance(objective, Rloo)
-    if isinstance(algorithm, PosthocRealign) and not (pairwise and objective.reference == "sft"):
-        raise ConfigError(
-            "algorithm=posthoc_realign goes with losses on pairs against the base model and "
-            f"{type(objective).__name__} is none: take objective=dpo."
-        )
-    if settings.reference != "sft" and not (pairwise and objective.reference == "sft"):
-        raise ConfigError(
-            f"workload.reference={settings.reference} is for losses on pairs against a reference "
-            f"and {type(objective).__name__} is none: take objective=dpo, or workload.reference=sft."
-        )
-    if scores:
+    _refuse(objective, algorithm, attack, settings)
+    if isinstance(objective, RewardObjective):
         if config["precision"] != "float32":
             raise ConfigError("Reward models are trained in float32: take precision=float32.")
         kind = TextRewardModel if isinstance(data, TextPreferences) else RewardModel
@@ -162,6 +138,39 @@ def _alignment(
     if found is not None:
         made.source += f"; {found.told}"
     return made
+
+
+def _refuse(objective: Any, algorithm: Algorithm, attack: Any, settings: Tuning) -> None:
+    """ConfigError where these parts of an alignment cannot work together."""
+    from fedalign.objectives.rloo import Rloo
+    from fedalign.objectives.terms import RewardObjective
+    from fedalign.training.loops import loop, steered
+
+    scores = isinstance(objective, RewardObjective)
+    learns = objective.learns_ratings if scores else steered(objective)
+    if isinstance(attack, RatingAttack) and not learns:
+        raise ConfigError(
+            f"{type(attack).__name__} lies in ratings, which {type(objective).__name__} never sees: "
+            "take objective=reward_regression or objective=steerlm."
+        )
+    if scores and isinstance(algorithm, Centralised | Steer | PersonalPart):
+        raise ConfigError(
+            f"{type(algorithm).__name__} is made for models that answer and "
+            f"{type(objective).__name__} trains one that judges: take algorithm=fedavg, local, "
+            "cluster or fed_biscuit."
+        )
+    pairwise = not scores and loop(objective) is None and not isinstance(objective, Rloo)
+    compares = pairwise and objective.reference == "sft"
+    if isinstance(algorithm, PosthocRealign) and not compares:
+        raise ConfigError(
+            "algorithm=posthoc_realign goes with losses on pairs against the base model and "
+            f"{type(objective).__name__} is none: take objective=dpo."
+        )
+    if settings.reference != "sft" and not compares:
+        raise ConfigError(
+            f"workload.reference={settings.reference} is for losses on pairs against a reference "
+            f"and {type(objective).__name__} is none: take objective=dpo, or workload.reference=sft."
+        )
 
 
 def _finished(device: str, config: Config) -> Workload:

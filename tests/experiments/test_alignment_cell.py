@@ -48,6 +48,28 @@ def play(folder, *words, **more):
     return path
 
 
+def taken_up(folder, monkeypatch, last, *words):
+    """A run that stops before its round `last`, and is taken up again: its folder, and the rounds
+    played by then."""
+    global_round, played = federation_cell.global_round, []
+
+    def stops(parts, state):
+        if state.round == last - 1:
+            raise KeyboardInterrupt
+        return global_round(parts, state)
+
+    def counts(parts, state):
+        played.append(state.round + 1)
+        return global_round(parts, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(federation_cell, "global_round", stops)
+        with pytest.raises(KeyboardInterrupt):
+            play(folder, *words, checkpoint_s=0)
+        patch.setattr(federation_cell, "global_round", counts)
+        return play(folder, *words, checkpoint_s=0), played
+
+
 def rounds(path):
     return list(csv.DictReader((path / "rounds.csv").open()))
 
@@ -151,25 +173,7 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_digest(tmp_path, monkeypatch
     rounds is played again."""
     words = [*words, "rounds=3", "local_steps=2"]
     whole = (play(tmp_path / "whole", *words) / "digest.txt").read_text()
-    global_round = federation_cell.global_round
-
-    def stops(parts, state):
-        if state.round == 2:
-            raise KeyboardInterrupt
-        return global_round(parts, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(federation_cell, "global_round", stops)
-        with pytest.raises(KeyboardInterrupt):
-            play(tmp_path / "broken", *words, checkpoint_s=0)
-    played = []
-
-    def counts(parts, state):
-        played.append(state.round + 1)
-        return global_round(parts, state)
-
-    monkeypatch.setattr(federation_cell, "global_round", counts)
-    path = play(tmp_path / "broken", *words, checkpoint_s=0)
+    path, played = taken_up(tmp_path / "broken", monkeypatch, 3, *words)
     assert played == [3]
     assert (path / "digest.txt").read_text() == whole
 

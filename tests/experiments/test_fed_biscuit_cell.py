@@ -16,7 +16,13 @@ from fedalign.core.contracts import State
 from fedalign.core.errors import ConfigError
 from fedalign.federation.grouping import regrouped
 from fedalign.objectives.rloo import Rloo
-from tests.experiments.test_alignment_cell import _own_cache, config, play, rounds  # noqa: F401
+from tests.experiments.test_alignment_cell import (  # noqa: F401
+    _own_cache,
+    config,
+    play,
+    rounds,
+    taken_up,
+)
 
 VOTERS = [
     "scenario=selectors", "objective=reward_selector", "algorithm=fed_biscuit", "algorithm.count=2",
@@ -48,18 +54,8 @@ def test_another_runtime_and_a_stop_between_leave_the_digest(tmp_path, monkeypat
     whole = (play(tmp_path / "whole", *words) / "digest.txt").read_text()
     flower = [*words, "runtime=flower", "runtime.nodes=2"]
     assert (play(tmp_path / "flower", *flower) / "digest.txt").read_text() == whole
-    global_round = federation_cell.global_round
-
-    def stops(parts, state):
-        if state.round == 3:
-            raise KeyboardInterrupt
-        return global_round(parts, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(federation_cell, "global_round", stops)
-        with pytest.raises(KeyboardInterrupt):
-            play(tmp_path / "broken", *words, checkpoint_s=0)
-    path = play(tmp_path / "broken", *words, checkpoint_s=0)
+    path, played = taken_up(tmp_path / "broken", monkeypatch, 4, *words)
+    assert played == [4]
     assert (path / "digest.txt").read_text() == whole
 
 

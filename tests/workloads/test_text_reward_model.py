@@ -18,6 +18,7 @@ from fedalign.models.causal_lm import CausalLm
 from fedalign.models.low_rank import LowRank
 from fedalign.objectives.reward_bradley_terry import RewardBradleyTerry
 from fedalign.objectives.reward_regression import RewardRegression
+from fedalign.objectives.reward_selector import RewardSelector
 from fedalign.training.tuning import Tuning
 from fedalign.workloads.preference_holdings import Owners
 from fedalign.workloads.reward_model import RewardTask
@@ -67,8 +68,9 @@ def test_ratings_of_helpsteer_are_learned(home):
     assert clean.shape[0] == 2 and torch.equal(lying, clean.flip(0))
 
 
-def test_pairs_of_hh_rlhf_are_learned(home):
-    workload = reward_model(home, HhRlhf(), RewardBradleyTerry())
+@pytest.mark.parametrize("objective", [RewardBradleyTerry(), RewardSelector("mean")])
+def test_pairs_of_hh_rlhf_are_learned(home, objective):
+    workload = reward_model(home, HhRlhf(), objective)
     assert workload.evaluate(workload.initial(), "server")["loss"] == pytest.approx(log(2))
     updates, _ = workload.train(tasks(workload, [0], steps=15), [{}])
     assert workload.evaluate(workload.initial() + updates.rows[0])["rm_accuracy"] > 0.9

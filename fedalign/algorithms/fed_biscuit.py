@@ -1,7 +1,7 @@
 """FedBiscuit: several models that every client helps to start, then trained by groups that change.
 
-Paper: Wu et al., "Towards Federated RLHF with Aggregated Client Preference for LLMs", ICLR 2025,
-Section 5 (selectors, their warm-up, groups of equal size drawn anew every few rounds).
+Paper: Wu et al., "Towards Federated RLHF with Aggregated Client Preference for LLMs", ICLR 2025
+(selectors, their warm-up, groups of equal size drawn anew every few rounds).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Binary selector: a model that reads two answers, one behind the other, and says which is better.
 
 Paper: Wu et al., "Towards Federated RLHF with Aggregated Client Preference for LLMs" (FedBis), ICLR
-2025, Section 4.
+2025.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Papers: Ouyang et al., "Training language models to follow instructions with human feedback",
 NeurIPS 2022, Section 3.5 (a score per answer); Wu et al., "Towards Federated RLHF with Aggregated
-Client Preference for LLMs", ICLR 2025, Section 4 (one answer against another).
+Client Preference for LLMs", ICLR 2025 (one answer against another).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import torch
 
 from fedalign.core.contracts import ROOT, ClientInfo, DataAttack
 from fedalign.core.errors import ConfigError
-from fedalign.core.preferences import PreferenceAttack, Preferences, Sequences
+from fedalign.core.preferences import PreferenceAttack, Preferences
 from fedalign.core.seeds import Seeds
 from fedalign.data.annotator import Annotator, Pool, annotate
 from fedalign.data.graded_facts import WEIGHTS
@@ -95,12 +95,5 @@ class PreferenceHoldings:
 
 def there(pairs: Preferences, device: torch.device) -> Preferences:
     """Pairs on another device."""
-    names = ("scores", "strength", "topics", "flipped")
-    plain = {name: getattr(pairs, name).to(device) for name in names}
-    sides = {name: moved(getattr(pairs, name), device) for name in ("chosen", "rejected")}
-    return replace(pairs, **sides, **plain)
-
-
-def moved(sequences: Sequences, device: torch.device) -> Sequences:
-    """Sequences on another device."""
-    return Sequences(*(x.to(device) for x in vars(sequences).values()))
+    names = ("chosen", "rejected", "scores", "strength", "topics", "flipped")
+    return replace(pairs, **{name: getattr(pairs, name).to(device) for name in names})

@@ -212,8 +212,9 @@ class RewardModel:
     def evaluate(self, vector: Tensor, split: str = "test") -> Mapping[str, float]:
         """accuracy: of the order of two answers by gold reward, ties one half. test adds
         rm_accuracy (the same), rm_accuracy_label, rm_accuracy_mean, bayes_ceiling, rm_attr_mae,
-        success_clean. A selector is asked both ways round. triggered: accuracy, the share of pairs where an attacker's words put in front of the worse
-        answer make it the better one; success_clean is that without the prompt's trigger."""
+        success_clean. A selector is asked both ways round. triggered: accuracy, the share of pairs
+        where an attacker's words put in front of the worse answer make it the better one;
+        success_clean is that without the prompt's trigger."""
         if split not in self.splits:
             raise ConfigError(
                 f"This workload has no split '{split}', it has {sorted(self.splits)}."
